@@ -1,0 +1,111 @@
+//! `pushv serve`.
+
+use super::Failure;
+use super::settings::{self, Sources};
+use clap::{Arg, ArgMatches, Command as Subcommand};
+use pushv::feed::{self, Clock, Lines};
+use pushv::reactor::{Command, Gone, Handle, Reactor};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use std::io::{self, Write as _};
+use std::thread;
+
+/// Describes the subcommand.
+pub fn command() -> Subcommand {
+    Subcommand::new("serve")
+        .about("Run the hub")
+        .after_help(
+            "Subscribe:  curl -N http://127.0.0.1:8080/events/TOPIC\n\
+             Publish:    curl -d 'some text' http://127.0.0.1:8080/events/TOPIC\n\
+             Knobs:      curl http://127.0.0.1:9180/knobs\n\n\
+             Signals: TERM and INT drain, a second one ends at once; HUP reads the file again.",
+        )
+        .args(settings::arguments())
+        .arg(
+            Arg::new(LOG)
+                .long(LOG)
+                .env("PUSHV_LOG")
+                .value_name("FILTER")
+                .default_value("info")
+                .help("What to log to standard error: error, warn, info, debug (one line per connection) or trace (one line per flush)"),
+        )
+}
+
+/// Runs the server until it has drained.
+pub fn run(matches: &ArgMatches) -> Result<(), Failure> {
+    let filter = matches.get_one::<String>(LOG).map_or("info", String::as_str);
+    env_logger::Builder::new().parse_filters(filter).init();
+    let sources = Sources::new(matches);
+    let config = sources.read().map_err(Failure::Usage)?;
+    // Every subscriber is a descriptor; the limit in force is often a thousandth of the other.
+    if let Err(error) = pushv::sys::set_descriptor_limit(u64::MAX) {
+        log::warn!("the limit on descriptors stays as it is: {error}");
+    }
+    let (demo, stdin, line_bytes_max) =
+        (config.demo, config.stdin.clone(), config.limits.event_bytes_max);
+    let failed = |error: io::Error| Failure::Failed(error.to_string());
+    let reactor = Reactor::bind(config).map_err(failed)?;
+    announce(&reactor, demo);
+    listen_to_signals(reactor.handle(), sources).map_err(failed)?;
+    if demo {
+        feed::start(Clock, reactor.handle()).map_err(failed)?;
+    }
+    if let Some(topic) = stdin {
+        let lines = Lines::new(io::BufReader::new(io::stdin()), &topic, line_bytes_max);
+        feed::start(lines, reactor.handle()).map_err(failed)?;
+    }
+    reactor.run().map_err(failed)
+}
+
+/// Prints where the server listens: the first lines of standard output, for scripts.
+fn announce(reactor: &Reactor, demo: bool) {
+    let mut out = io::stdout().lock();
+    let mut lines = String::new();
+    for address in reactor.public_addresses() {
+        lines += &format!("listening http://{address}\n");
+    }
+    if let Some(address) = reactor.admin_address() {
+        lines += &format!("admin http://{address}\n");
+    }
+    if let Some(address) = reactor.public_addresses().first().filter(|_| demo) {
+        lines += &format!("try curl -N http://{address}/events/clock\nor open http://{address}/\n");
+    }
+    // Standard output may be closed; the server serves all the same.
+    if out.write_all(lines.as_bytes()).and_then(|()| out.flush()).is_err() {
+        log::info!("standard output is closed");
+    }
+}
+
+fn listen_to_signals(hub: Handle, sources: Sources) -> io::Result<()> {
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    let obey = move || {
+        let mut draining = false;
+        for signal in &mut signals {
+            let sent = match signal {
+                SIGHUP => reload(&hub, &sources),
+                _ if std::mem::replace(&mut draining, true) => hub.send(Command::Stop),
+                _ => hub.send(Command::Drain),
+            };
+            if sent == Err(Gone) {
+                return;
+            }
+        }
+    };
+    thread::Builder::new().name("signals".into()).spawn(obey).map(|_| ())
+}
+
+/// Reads the configuration again. If it is wrong, everything stays as it is.
+fn reload(hub: &Handle, sources: &Sources) -> Result<(), Gone> {
+    match sources.read() {
+        Ok(config) => {
+            log::info!("the configuration is read again");
+            hub.send(Command::Reconfigure(Box::new(config)))
+        }
+        Err(why) => {
+            log::error!("the configuration stays as it is: {why}");
+            Ok(())
+        }
+    }
+}
+
+const LOG: &str = "log";

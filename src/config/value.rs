@@ -1,0 +1,306 @@
+//! Types of knobs' values, and how each is read and shown.
+
+use super::knobs::Shown;
+use crate::push::gap::Overrun;
+use crate::send::flush::FlushPolicy;
+use crate::send::path::WritePath;
+use std::fmt;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+
+/// A type that a knob can have.
+pub(super) trait Value: Sized {
+    /// Reads a value as it stands in a flag, a variable, a file or a JSON string.
+    fn read(text: &str) -> Result<Self, String>;
+    /// Shows it so that it could be read again.
+    fn show(&self) -> Shown;
+}
+
+impl Value for bool {
+    fn read(text: &str) -> Result<bool, String> {
+        match text {
+            "true" | "on" | "yes" | "1" => Ok(true),
+            "false" | "off" | "no" | "0" => Ok(false),
+            _ => Err("wants true or false".into()),
+        }
+    }
+
+    fn show(&self) -> Shown {
+        Shown::Bool(*self)
+    }
+}
+
+impl Value for f64 {
+    fn read(text: &str) -> Result<f64, String> {
+        let number = text.parse().ok().filter(|number: &f64| number.is_finite() && *number >= 0.0);
+        number.ok_or_else(|| "wants a number of at least 0".into())
+    }
+
+    fn show(&self) -> Shown {
+        Shown::Float(*self)
+    }
+}
+
+impl Value for String {
+    fn read(text: &str) -> Result<String, String> {
+        Ok(text.into())
+    }
+
+    fn show(&self) -> Shown {
+        Shown::Text(self.clone())
+    }
+}
+
+impl Value for Option<String> {
+    fn read(text: &str) -> Result<Self, String> {
+        Ok(Some(text).filter(|text| !text.is_empty()).map(Into::into))
+    }
+
+    fn show(&self) -> Shown {
+        Shown::Text(self.clone().unwrap_or_default())
+    }
+}
+
+impl Value for Option<PathBuf> {
+    fn read(text: &str) -> Result<Self, String> {
+        Ok(Some(text).filter(|text| !text.is_empty()).map(Into::into))
+    }
+
+    fn show(&self) -> Shown {
+        Shown::Text(self.as_ref().map(|path| path.display().to_string()).unwrap_or_default())
+    }
+}
+
+impl Value for Option<usize> {
+    fn read(text: &str) -> Result<Self, String> {
+        match text {
+            "off" | "" => Ok(None),
+            _ => text.parse().map(Some).map_err(|_| "wants a number, or off".into()),
+        }
+    }
+
+    fn show(&self) -> Shown {
+        self.map_or(Shown::Text("off".into()), |number| Shown::Int(number as u64))
+    }
+}
+
+impl Value for Option<SocketAddr> {
+    fn read(text: &str) -> Result<Self, String> {
+        match text {
+            "off" | "" => Ok(None),
+            _ => Ok(addresses(text)?.first().copied()),
+        }
+    }
+
+    fn show(&self) -> Shown {
+        Shown::Text(self.map_or("off".into(), |address| address.to_string()))
+    }
+}
+
+impl Value for Vec<SocketAddr> {
+    fn read(text: &str) -> Result<Self, String> {
+        let mut all = Vec::new();
+        for part in text.split(',').map(str::trim) {
+            all.extend(addresses(part)?);
+        }
+        Ok(all)
+    }
+
+    fn show(&self) -> Shown {
+        Shown::Text(self.iter().map(ToString::to_string).collect::<Vec<_>>().join(","))
+    }
+}
+
+/// The addresses that `HOST:PORT` stands for.
+fn addresses(text: &str) -> Result<Vec<SocketAddr>, String> {
+    match text.to_socket_addrs() {
+        Ok(addresses) => Ok(addresses.collect()),
+        Err(error) => Err(format!("wants HOST:PORT, and {text:?} is none: {error}")),
+    }
+}
+
+impl Value for WritePath {
+    fn read(text: &str) -> Result<Self, String> {
+        text.parse()
+    }
+
+    fn show(&self) -> Shown {
+        Shown::Text(self.to_string())
+    }
+}
+
+impl Value for FlushPolicy {
+    fn read(text: &str) -> Result<Self, String> {
+        text.parse()
+    }
+
+    fn show(&self) -> Shown {
+        Shown::Text(self.to_string())
+    }
+}
+
+impl Value for Overrun {
+    fn read(text: &str) -> Result<Self, String> {
+        match text {
+            "skip" => Ok(Overrun::Skip),
+            "close" => Ok(Overrun::Close),
+            "latest" => Ok(Overrun::Latest),
+            _ => Err("wants skip, close or latest".into()),
+        }
+    }
+
+    fn show(&self) -> Shown {
+        let name = match self {
+            Overrun::Skip => "skip",
+            Overrun::Close => "close",
+            Overrun::Latest => "latest",
+        };
+        Shown::Text(name.into())
+    }
+}
+
+/// What heartbeats are made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heartbeat {
+    /// There are none.
+    Off,
+    /// A comment: keeps the connection alive and is invisible to pages.
+    Comment,
+    /// An event named `heartbeat`: pages can watch for it.
+    Event,
+}
+
+impl Value for Heartbeat {
+    fn read(text: &str) -> Result<Self, String> {
+        match text {
+            "off" => Ok(Heartbeat::Off),
+            "comment" => Ok(Heartbeat::Comment),
+            "event" => Ok(Heartbeat::Event),
+            _ => Err("wants comment, event or off".into()),
+        }
+    }
+
+    fn show(&self) -> Shown {
+        let name = match self {
+            Heartbeat::Off => "off",
+            Heartbeat::Comment => "comment",
+            Heartbeat::Event => "event",
+        };
+        Shown::Text(name.into())
+    }
+}
+
+/// The web origins whose pages may read answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cors {
+    /// No other origin than the server's own.
+    Nobody,
+    /// Every origin.
+    Anybody,
+    /// These.
+    Origins(Vec<String>),
+}
+
+impl Cors {
+    /// The value of `Access-Control-Allow-Origin` for a request from `origin`, taken from the
+    /// configuration and never from the request.
+    pub fn allows(&self, origin: Option<&str>) -> Option<&str> {
+        match self {
+            Cors::Nobody => None,
+            Cors::Anybody => Some("*"),
+            Cors::Origins(list) => {
+                let origin = origin?;
+                list.iter().find(|allowed| *allowed == origin).map(String::as_str)
+            }
+        }
+    }
+}
+
+impl Value for Cors {
+    fn read(text: &str) -> Result<Self, String> {
+        let origins: Vec<String> = text
+            .split(',')
+            .map(str::trim)
+            .filter(|origin| !origin.is_empty())
+            .map(Into::into)
+            .collect();
+        if origins.iter().any(|origin| origin == "*") {
+            return Ok(Cors::Anybody);
+        }
+        // It becomes a header's value.
+        if let Some(bad) =
+            origins.iter().find(|origin| !origin.bytes().all(|byte| byte.is_ascii_graphic()))
+        {
+            return Err(format!("{bad:?} is no origin, such as https://example.org"));
+        }
+        Ok(if origins.is_empty() { Cors::Nobody } else { Cors::Origins(origins) })
+    }
+
+    fn show(&self) -> Shown {
+        Shown::Text(match self {
+            Cors::Nobody => String::new(),
+            Cors::Anybody => "*".into(),
+            Cors::Origins(list) => list.join(","),
+        })
+    }
+}
+
+/// A secret: it can be compared, but neither shown nor timed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Box<[u8]>);
+
+impl Secret {
+    /// A secret of these characters.
+    pub fn new(secret: &str) -> Secret {
+        Secret(secret.as_bytes().into())
+    }
+
+    /// Whether `guess` is the secret. Takes as long for a guess that is nearly right as for one
+    /// that is all wrong; only its length can be timed.
+    pub fn matches(&self, guess: &[u8]) -> bool {
+        let same_length = self.0.len() == guess.len();
+        let difference = self.0.iter().zip(guess).fold(0, |all, (a, b)| all | (a ^ b));
+        std::hint::black_box(difference) == 0 && same_length
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets() {
+        let secret = Secret::new("s3cret");
+        assert!(secret.matches(b"s3cret"));
+        for guess in ["", "s3cre", "s3cret!", "S3cret", "s3creT"] {
+            assert!(!secret.matches(guess.as_bytes()), "{guess}");
+        }
+        assert_eq!(format!("{secret:?}"), "Secret(…)");
+    }
+
+    #[test]
+    fn origins_are_never_reflected() {
+        let list = Cors::read("https://a.example, https://b.example").unwrap();
+        assert_eq!(list.allows(Some("https://b.example")), Some("https://b.example"));
+        assert_eq!(list.allows(Some("https://c.example")), None);
+        assert_eq!(list.allows(None), None);
+        assert_eq!(Cors::read("*").unwrap().allows(Some("https://c.example")), Some("*"));
+        assert_eq!(Cors::read("").unwrap(), Cors::Nobody);
+        assert!(Cors::read("https://a\r\nX: y").is_err());
+    }
+
+    #[test]
+    fn addresses_are_resolved() {
+        let read = <Vec<SocketAddr> as Value>::read;
+        assert_eq!(read("127.0.0.1:1,[::1]:2").unwrap().len(), 2);
+        assert!(read("localhost:80").unwrap().iter().all(|address| address.ip().is_loopback()));
+        assert!(read("127.0.0.1").is_err());
+        assert!(read("").is_err());
+    }
+}

@@ -1,0 +1,165 @@
+//! A topic's subscribers, and how far the current pass over them has come.
+//!
+//! A flush visits every subscriber once. With many of them it is cut into slices, between which
+//! the loop polls, subscribers come and go, and further events are published. The pass is
+//! therefore circular: it has a position and a number of visits that are still owed. An event
+//! published in mid-pass owes every subscriber one more visit from wherever the pass stands, so
+//! those that were not visited yet take it with the same call as the events before it.
+
+/// The subscribers of one topic, as keys of connections, in an order that changes.
+#[derive(Debug, Default)]
+pub struct Fanout {
+    subscribers: Vec<u32>,
+    /// The next subscriber to visit. Invariant: within the list unless the list is empty.
+    position: u32,
+    /// Visits owed. Invariant: at most the number of subscribers.
+    owed: u32,
+    /// What has been published since the last pass began.
+    pub pending: Pending,
+    /// Its flush is due at a time that somebody keeps.
+    pub lingering: bool,
+}
+
+/// Events that no pass has taken up yet, because the flush policy is waiting.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Pending {
+    /// Their bytes, framing included.
+    pub bytes: u64,
+    /// When the oldest of them was published, in nanoseconds of the server's clock; meaningless
+    /// while there are no bytes.
+    pub since_ns: u64,
+}
+
+impl Fanout {
+    /// Adds a subscriber and gives its slot. It is not owed a visit: whoever adds it also sends
+    /// it what it has missed.
+    pub fn add(&mut self, connection: u32) -> u32 {
+        self.subscribers.push(connection);
+        (self.subscribers.len() - 1) as u32
+    }
+
+    /// Removes the subscriber in `slot`. Gives the connection that now stands in that slot, if
+    /// the last one had to move there.
+    pub fn remove(&mut self, slot: u32) -> Option<u32> {
+        self.subscribers.swap_remove(slot as usize);
+        let count = self.subscribers.len() as u32;
+        if self.owed > 0 {
+            // The one that moved may have gone from a place still to be visited to one that is
+            // behind. Owing everybody a visit again is right whichever it was, and cheap: those
+            // that are up to date are passed over.
+            self.owed = count;
+        }
+        if self.position >= count {
+            self.position = 0;
+        }
+        self.subscribers.get(slot as usize).copied()
+    }
+
+    /// Owes every subscriber a visit, and considers what is pending taken up.
+    pub fn begin_pass(&mut self) {
+        self.owed = self.subscribers.len() as u32;
+        self.pending = Pending::default();
+    }
+
+    /// The next subscriber to visit, while any visit is owed.
+    pub fn next_visit(&mut self) -> Option<u32> {
+        if self.owed == 0 {
+            return None;
+        }
+        let connection = self.subscribers[self.position as usize];
+        self.owed -= 1;
+        self.position += 1;
+        if self.position as usize == self.subscribers.len() {
+            self.position = 0;
+        }
+        Some(connection)
+    }
+
+    /// Whether visits are owed.
+    pub fn in_pass(&self) -> bool {
+        self.owed > 0
+    }
+
+    /// The number of subscribers.
+    pub fn len(&self) -> usize {
+        self.subscribers.len()
+    }
+
+    /// Whether nobody is subscribed.
+    pub fn is_empty(&self) -> bool {
+        self.subscribers.is_empty()
+    }
+
+    /// The subscribers, in no particular order.
+    pub fn subscribers(&self) -> &[u32] {
+        &self.subscribers
+    }
+}
+
+impl Pending {
+    /// Adds an event of `bytes` published at `now_ns`.
+    pub fn add(&mut self, bytes: u64, now_ns: u64) {
+        if self.bytes == 0 {
+            self.since_ns = now_ns;
+        }
+        self.bytes += bytes;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    fn with(count: u32) -> Fanout {
+        let mut fanout = Fanout::default();
+        for connection in 0..count {
+            assert_eq!(fanout.add(connection), connection);
+        }
+        fanout
+    }
+
+    fn visit(fanout: &mut Fanout, count: usize) -> Vec<u32> {
+        (0..count).map_while(|_| fanout.next_visit()).collect()
+    }
+
+    #[test]
+    fn a_pass_visits_everybody_once_and_the_next_starts_where_it_ended() {
+        let mut fanout = with(3);
+        assert_eq!(fanout.next_visit(), None);
+        fanout.begin_pass();
+        assert_eq!(visit(&mut fanout, 2), [0, 1]);
+        fanout.begin_pass();
+        assert_eq!(visit(&mut fanout, 9), [2, 0, 1]);
+        assert!(!fanout.in_pass());
+    }
+
+    /// Whoever is removed at whatever point of a pass: all others are visited.
+    #[test]
+    fn removal_in_mid_pass_skips_nobody() {
+        for count in 1..=6 {
+            for visited in 0..=count {
+                for slot in 0..count {
+                    let mut fanout = with(count);
+                    fanout.begin_pass();
+                    let mut seen: BTreeSet<u32> =
+                        visit(&mut fanout, visited as usize).into_iter().collect();
+                    let moved = fanout.remove(slot);
+                    assert_eq!(moved, (slot + 1 < count).then_some(count - 1));
+                    seen.extend(visit(&mut fanout, 100));
+                    seen.insert(slot);
+                    assert_eq!(seen, (0..count).collect(), "{count} {visited} {slot}");
+                    assert!(!fanout.in_pass());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn pending_remembers_the_oldest() {
+        let mut pending = Pending::default();
+        pending.add(10, 5);
+        pending.add(10, 9);
+        assert_eq!(pending, Pending { bytes: 20, since_ns: 5 });
+    }
+}

@@ -1,0 +1,19 @@
+//! One log per topic, one cursor per subscriber: what has been published, and who has seen what.
+//!
+//! No I/O and no clock: times come in as numbers. In reading order:
+//!
+//! * [`id`]: the hub-wide count behind every event id.
+//! * [`log`]: a bounded run of frames in contiguous memory.
+//! * [`cursor`]: a subscriber's place in a log.
+//! * [`fanout`]: a topic's subscribers, and how far the current pass over them has come.
+//! * [`topic`]: a log, its publishers' ids, its fan-out.
+//! * [`gap`]: the notice that tells a reader what it has lost.
+//! * [`hub`]: the table of topics; publish and resume.
+
+pub mod cursor;
+pub mod fanout;
+pub mod gap;
+pub mod hub;
+pub mod id;
+pub mod log;
+pub mod topic;

@@ -1,0 +1,265 @@
+//! One connection: what is kept of it, and what it is doing.
+
+use crate::observe::counters::CloseReason;
+use crate::push::cursor::Cursor;
+use crate::push::id::Seq;
+use crate::send::private::Private;
+use crate::send::queue::Framing;
+use crate::server::body::Body;
+use slab::Slab;
+use std::net::SocketAddr;
+
+/// A name for a connection that is never given to another one.
+///
+/// Connections live in a slab, whose slots are used again. Readiness that the kernel reported for
+/// a connection which was closed later in the same turn must not reach its successor, so a token
+/// carries the generation of the slot's owner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Token {
+    /// The slot.
+    pub key: u32,
+    /// Its owner.
+    pub generation: u32,
+}
+
+/// Which listener a connection came through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Door {
+    /// Subscribers and publishers.
+    Public,
+    /// Knobs and metrics.
+    Admin,
+}
+
+/// One connection.
+///
+/// An idle subscriber is nothing but this, its socket in the kernel, and four bytes in its topic's
+/// list: requests, bodies and private bytes hold memory only while they are under way.
+#[derive(Debug)]
+pub(super) struct Connection<S> {
+    pub socket: S,
+    pub generation: u32,
+    pub door: Door,
+    /// It was accepted above a limit, to be told so.
+    pub over_limit: bool,
+    /// The send buffer is full. No call is made until the kernel says that it has room again.
+    pub blocked: bool,
+    /// It stands in the list of connections that are to be continued.
+    pub listed: bool,
+    /// Reading stopped before the socket was empty: no edge will come for what is left in it.
+    pub unread: bool,
+    /// Its input holds requests that are not to be answered before earlier answers have left.
+    pub held: bool,
+    /// The peer has closed its side.
+    pub peer_closed: bool,
+    /// It stands in the list of connections that are to be closed. Invariant: then it is neither
+    /// read from nor written to any more.
+    pub closing: bool,
+    pub framing: Framing,
+    pub phase: Phase,
+    /// Bytes read that make no whole request head yet, or that are not wanted yet.
+    pub input: Vec<u8>,
+    pub private: Private,
+    pub cursors: Cursors,
+    /// Everything up to here has been taken off the logs for it.
+    pub delivered: Seq,
+    pub peer: SocketAddr,
+    pub opened_ns: u64,
+    /// When the current phase began, or when a feed was last heard of.
+    pub since_ns: u64,
+    /// When the kernel last took bytes, or when it became blocked.
+    pub moved_ns: u64,
+    pub sent_bytes: u64,
+    pub sent_events: u64,
+    /// Bytes that a subscriber has sent although it has nothing to say.
+    pub chatter_bytes: u32,
+}
+
+/// What a connection is doing.
+#[derive(Debug)]
+pub(super) enum Phase {
+    /// It waits for a request, or has read part of a head.
+    Head,
+    /// It reads a request's body.
+    Body(Box<Body>),
+    /// It is a subscriber's stream.
+    Stream,
+    /// It is a stream that gets what is in the logs, and then an end.
+    Ending(CloseReason),
+    /// Its private bytes go out, and then it is closed.
+    Finishing(CloseReason),
+    /// Its private bytes go out, and then it waits for the peer to have read them: closing a
+    /// socket with unread input sends a reset, and that can destroy an answer on its way
+    /// (RFC 9112 §9.6).
+    Refusing(CloseReason),
+    /// Our side is closed. What still comes is thrown away, for a while.
+    Lingering(CloseReason),
+}
+
+/// A connection's places in logs.
+#[derive(Debug, Default)]
+pub(super) enum Cursors {
+    #[default]
+    None,
+    One(Cursor),
+    Many(Box<[Cursor]>),
+}
+
+impl Cursors {
+    pub fn new(cursors: Vec<Cursor>) -> Cursors {
+        match cursors[..] {
+            [] => Cursors::None,
+            [one] => Cursors::One(one),
+            _ => Cursors::Many(cursors.into()),
+        }
+    }
+
+    pub fn as_slice(&self) -> &[Cursor] {
+        match self {
+            Cursors::None => &[],
+            Cursors::One(one) => std::slice::from_ref(one),
+            Cursors::Many(many) => many,
+        }
+    }
+
+    pub fn as_mut_slice(&mut self) -> &mut [Cursor] {
+        match self {
+            Cursors::None => &mut [],
+            Cursors::One(one) => std::slice::from_mut(one),
+            Cursors::Many(many) => many,
+        }
+    }
+}
+
+impl<S> Connection<S> {
+    pub fn new(socket: S, peer: SocketAddr, door: Door, now_ns: u64) -> Connection<S> {
+        Connection {
+            socket,
+            generation: 0,
+            door,
+            over_limit: false,
+            blocked: false,
+            listed: false,
+            unread: false,
+            held: false,
+            peer_closed: false,
+            closing: false,
+            framing: Framing::Chunked,
+            phase: Phase::Head,
+            input: Vec::new(),
+            private: Private::default(),
+            cursors: Cursors::None,
+            delivered: Seq(0),
+            peer,
+            opened_ns: now_ns,
+            since_ns: now_ns,
+            moved_ns: now_ns,
+            sent_bytes: 0,
+            sent_events: 0,
+            chatter_bytes: 0,
+        }
+    }
+
+    /// Whether it is a subscriber's.
+    pub fn is_stream(&self) -> bool {
+        matches!(self.phase, Phase::Stream | Phase::Ending(_))
+    }
+
+    pub fn enter(&mut self, phase: Phase, now_ns: u64) {
+        self.phase = phase;
+        self.since_ns = now_ns;
+    }
+}
+
+/// All connections.
+#[derive(Debug)]
+pub(super) struct Connections<S> {
+    slab: Slab<Connection<S>>,
+    generation: u32,
+    /// One more than the highest slot ever used.
+    slots: u32,
+}
+
+impl<S> Connections<S> {
+    /// An empty table for up to `capacity` connections. Its memory is reserved but not touched,
+    /// so that it costs nothing until used and never has to move.
+    pub fn with_capacity(capacity: usize) -> Connections<S> {
+        Connections { slab: Slab::with_capacity(capacity), generation: 0, slots: 0 }
+    }
+
+    pub fn insert(&mut self, mut connection: Connection<S>) -> Token {
+        self.generation = self.generation.wrapping_add(1);
+        connection.generation = self.generation;
+        let key = self.slab.insert(connection) as u32;
+        self.slots = self.slots.max(key + 1);
+        Token { key, generation: self.generation }
+    }
+
+    pub fn remove(&mut self, key: u32) -> Connection<S> {
+        self.slab.remove(key as usize)
+    }
+
+    /// The connection that `token` names, if it is still there.
+    pub fn find(&mut self, token: Token) -> Option<&mut Connection<S>> {
+        self.slab.get_mut(token.key as usize).filter(|found| found.generation == token.generation)
+    }
+
+    /// The connection in slot `key`, if there is one.
+    pub fn get(&self, key: u32) -> Option<&Connection<S>> {
+        self.slab.get(key as usize)
+    }
+
+    pub fn len(&self) -> usize {
+        self.slab.len()
+    }
+
+    pub fn slots(&self) -> u32 {
+        self.slots
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (u32, &Connection<S>)> {
+        self.slab.iter().map(|(key, connection)| (key as u32, connection))
+    }
+
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (u32, &mut Connection<S>)> {
+        self.slab.iter_mut().map(|(key, connection)| (key as u32, connection))
+    }
+}
+
+impl<S> std::ops::Index<u32> for Connections<S> {
+    type Output = Connection<S>;
+
+    fn index(&self, key: u32) -> &Connection<S> {
+        &self.slab[key as usize]
+    }
+}
+
+impl<S> std::ops::IndexMut<u32> for Connections<S> {
+    fn index_mut(&mut self, key: u32) -> &mut Connection<S> {
+        &mut self.slab[key as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_subscriber_is_small() {
+        let bytes = size_of::<Connection<mio::net::TcpStream>>();
+        assert!(bytes <= 224, "{bytes} bytes");
+    }
+
+    #[test]
+    fn a_token_does_not_name_the_slots_next_owner() {
+        let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+        let mut connections = Connections::with_capacity(4);
+        let first = connections.insert(Connection::new('a', peer, Door::Public, 0));
+        assert_eq!(connections.find(first).map(|found| found.socket), Some('a'));
+        connections.remove(first.key);
+        let second = connections.insert(Connection::new('b', peer, Door::Public, 0));
+        assert_eq!(first.key, second.key);
+        assert!(connections.find(first).is_none());
+        assert_eq!(connections.find(second).map(|found| found.socket), Some('b'));
+    }
+}

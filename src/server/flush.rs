@@ -1,0 +1,327 @@
+//! Events become writes: passes over the subscribers of topics, one slice of time per turn.
+
+use super::connection::Phase;
+use super::{Platform, Server};
+use crate::observe::counters::CloseReason;
+use crate::push::gap::{Gap, GapReason, Overrun};
+use crate::push::topic::TopicKey;
+use crate::send::drain::{Drain, Outcome, drain};
+use crate::send::flush::{Due, FlushPolicy};
+use crate::send::queue::WriteQueue;
+use crate::send::transport::Transport;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::fmt::Write as _;
+
+/// Which topics are to be flushed, and when.
+#[derive(Debug, Default)]
+pub(super) struct Flushes {
+    /// Topics whose subscribers are owed a visit. A topic may stand here although its pass has
+    /// ended in the meantime.
+    passes: VecDeque<TopicKey>,
+    /// Topics that hold events back, by the time at which they are due. Invariant: a topic stands
+    /// here at most once; its fan-out says whether it does.
+    lingers: BinaryHeap<Reverse<(u64, TopicKey)>>,
+    /// When this turn's slice of flushing ends; 0 while it has not begun.
+    slice_ends_ns: u64,
+    /// Some topic has the flush policy `adaptive`.
+    pub adaptive_in_use: bool,
+}
+
+impl Flushes {
+    pub fn begin_turn(&mut self) {
+        self.slice_ends_ns = 0;
+    }
+
+    pub fn has_passes(&self) -> bool {
+        !self.passes.is_empty()
+    }
+
+    pub fn next_ns(&self) -> Option<u64> {
+        self.lingers.peek().map(|Reverse((due_ns, _))| *due_ns)
+    }
+}
+
+impl<P: Platform> Server<P> {
+    /// Something was published to a topic: flushes it, or makes that due.
+    pub(super) fn published(&mut self, key: TopicKey) {
+        match self.due(key) {
+            Due::AtOnce => {
+                self.begin_pass(key);
+                self.run_passes();
+            }
+            Due::ThisTurn => self.begin_pass(key),
+            Due::At(due_ns) => self.linger(key, due_ns),
+            Due::WhenMore => {}
+        }
+    }
+
+    fn due(&mut self, key: TopicKey) -> Due {
+        let topic = &self.hub.topics()[key as usize];
+        let policy = self.deliveries.of(&topic.name).flush_policy;
+        self.flushes.adaptive_in_use |= policy == FlushPolicy::Adaptive;
+        let pending = topic.fanout.pending;
+        let adaptive = self.adaptation.controller.buffer(&self.config.adapt);
+        policy.due(pending.bytes, pending.since_ns, adaptive)
+    }
+
+    fn linger(&mut self, key: TopicKey, due_ns: u64) {
+        let fanout = &mut self.hub.topic_mut(key).fanout;
+        if !std::mem::replace(&mut fanout.lingering, true) {
+            self.flushes.lingers.push(Reverse((due_ns, key)));
+        }
+    }
+
+    fn begin_pass(&mut self, key: TopicKey) {
+        let fanout = &mut self.hub.topic_mut(key).fanout;
+        if self.flushes.adaptive_in_use {
+            let buffer = self.adaptation.controller.buffer(&self.config.adapt);
+            let utilisation = fanout.pending.bytes as f64 / buffer.bytes as f64;
+            let signals = &mut self.adaptation.signals;
+            signals.utilisation = signals.utilisation.max(utilisation);
+        }
+        let standing = fanout.in_pass();
+        fanout.begin_pass();
+        if !standing && fanout.in_pass() {
+            self.flushes.passes.push_back(key);
+        }
+    }
+
+    /// Flushes what is due, for as long as this turn's slice lasts.
+    pub(super) fn flush_due(&mut self) {
+        while let Some(&Reverse((due_ns, key))) = self.flushes.lingers.peek() {
+            if due_ns > self.now_ns {
+                break;
+            }
+            self.flushes.lingers.pop();
+            self.end_linger(key);
+        }
+        if self.flushes.has_passes() {
+            self.run_passes();
+            self.counters.turns.slices_cut += u64::from(self.flushes.has_passes());
+        }
+    }
+
+    /// A topic's time has come, unless it was flushed before it, or forgotten.
+    fn end_linger(&mut self, key: TopicKey) {
+        if !self.hub.topics().contains(key as usize) {
+            return;
+        }
+        let fanout = &mut self.hub.topic_mut(key).fanout;
+        fanout.lingering = false;
+        if fanout.pending.bytes == 0 {
+            return;
+        }
+        match self.due(key) {
+            Due::At(due_ns) if due_ns > self.now_ns => self.linger(key, due_ns),
+            Due::WhenMore => {}
+            _ => self.begin_pass(key),
+        }
+    }
+
+    /// After the policies have changed: asks the new ones about everything that is held back.
+    pub(super) fn flush_what_a_policy_held_back(&mut self) {
+        let adaptive = |policy| policy == FlushPolicy::Adaptive;
+        self.flushes.adaptive_in_use =
+            self.deliveries.all().any(|delivery| adaptive(delivery.flush_policy));
+        let pending = |(key, topic): (usize, &crate::push::topic::Topic)| {
+            (topic.fanout.pending.bytes > 0).then_some(key as TopicKey)
+        };
+        let held_back: Vec<TopicKey> = self.hub.topics().iter().filter_map(pending).collect();
+        for key in held_back {
+            self.published(key);
+        }
+    }
+
+    /// Runs passes until they are done or the slice is over. Topics take turns, so that a wide
+    /// one does not keep a narrow one waiting for all its subscribers.
+    fn run_passes(&mut self) {
+        if self.flushes.slice_ends_ns == 0 {
+            self.now_ns = self.platform.now_ns();
+            self.flushes.slice_ends_ns = self.now_ns + self.config.turn.flush_slice_us * 1000;
+        }
+        while self.now_ns < self.flushes.slice_ends_ns {
+            let Some(key) = self.flushes.passes.pop_front() else { return };
+            if !self.hub.topics().contains(key as usize) {
+                continue;
+            }
+            for _ in 0..VISITS_IN_A_ROW {
+                let Some(connection) = self.hub.topic_mut(key).fanout.next_visit() else { break };
+                self.flush_connection(connection);
+                if self.now_ns >= self.flushes.slice_ends_ns {
+                    break;
+                }
+            }
+            if self.hub.topics()[key as usize].fanout.in_pass() {
+                self.flushes.passes.push_back(key);
+            }
+            // Visits to those that are blocked or up to date do not read the clock.
+            self.now_ns = self.now_ns.max(self.platform.now_ns());
+        }
+    }
+
+    /// Sends a connection whatever it has to get, if its socket has room.
+    pub(super) fn flush_connection(&mut self, key: u32) {
+        let Some(connection) = self.connections.get(key) else { return };
+        if connection.blocked || connection.closing {
+            return;
+        }
+        self.look_for_overrun(key);
+        let connection = &mut self.connections[key];
+        let home = connection.cursors.as_slice().first().map(|cursor| cursor.topic);
+        let delivery = match home {
+            Some(topic) => self.deliveries.of(&self.hub.topics()[topic as usize].name),
+            None => self.deliveries.base(),
+        };
+        let path = delivery.write_path;
+        let mut queue = WriteQueue {
+            private: &mut connection.private,
+            cursors: connection.cursors.as_mut_slice(),
+            delivered: &mut connection.delivered,
+            topics: self.hub.topics(),
+            framing: connection.framing,
+        };
+        let calls_before = self.counters.write.data_calls();
+        let done = drain(
+            &mut connection.socket,
+            path,
+            &mut queue,
+            &mut self.workspace,
+            self.config.turn.flush_budget_bytes,
+            &mut self.counters.write,
+        );
+        let calls = self.counters.write.data_calls() - calls_before;
+        if calls > 0 {
+            self.note_flush(key, path, &done, calls);
+        }
+        self.settle(key, done.outcome);
+    }
+
+    fn note_flush(
+        &mut self,
+        key: u32,
+        path: crate::send::path::WritePath,
+        done: &Drain,
+        calls: u64,
+    ) {
+        self.now_ns = self.platform.now_ns();
+        let connection = &mut self.connections[key];
+        connection.moved_ns = self.now_ns;
+        connection.sent_bytes += done.bytes;
+        connection.sent_events += done.frames;
+        let Some(published_ns) = done.oldest_published_ns.filter(|_| done.frames > 0) else {
+            return;
+        };
+        let age_ns = self.now_ns.saturating_sub(published_ns);
+        self.counters.publish_to_kernel_ns.record(age_ns);
+        self.counters.frames_per_call.record(done.frames.div_ceil(calls));
+        if self.flushes.adaptive_in_use {
+            self.adaptation.latency_ns.record(age_ns);
+        }
+        log::trace!(
+            "flush conn={key} path={path} events={} bytes={} calls={calls} last={} age_us={} outcome={:?}",
+            done.frames,
+            done.bytes,
+            self.hub.epoch().id(connection.delivered),
+            age_ns / 1000,
+            done.outcome,
+        );
+    }
+
+    /// What the end of a drain means for the connection.
+    fn settle(&mut self, key: u32, outcome: Outcome) {
+        let connection = &mut self.connections[key];
+        match (outcome, &connection.phase) {
+            (Outcome::Blocked, _) => connection.blocked = true,
+            (Outcome::BudgetSpent, _) => self.list(key),
+            (Outcome::Closed(reason), _) => self.close(key, reason),
+            (Outcome::Drained, &Phase::Ending(reason)) => {
+                self.write_stream_end(key);
+                self.connections[key].enter(Phase::Finishing(reason), self.now_ns);
+                self.flush_connection(key);
+            }
+            (Outcome::Drained, &Phase::Finishing(reason)) => self.close(key, reason),
+            (Outcome::Drained, &Phase::Refusing(reason)) => self.linger_on(key, reason),
+            (Outcome::Drained, Phase::Head) if connection.unread => self.list(key),
+            (Outcome::Drained, _) => {}
+        }
+    }
+
+    /// Closes our side, and leaves the peer some time to read what it was told.
+    fn linger_on(&mut self, key: u32, reason: CloseReason) {
+        let connection = &mut self.connections[key];
+        if connection.peer_closed || connection.socket.shutdown_write().is_err() {
+            return self.close(key, reason);
+        }
+        connection.enter(Phase::Lingering(reason), self.now_ns);
+        connection.input = Vec::new();
+    }
+
+    /// The send buffer of a connection that was blocked has room again.
+    pub(super) fn flush_unblocked(&mut self, key: u32) {
+        let connection = &self.connections[key];
+        let (moved_ns, sent_bytes) = (connection.moved_ns, connection.sent_bytes);
+        self.flush_connection(key);
+        let connection = &mut self.connections[key];
+        if connection.blocked && connection.sent_bytes == sent_bytes {
+            // It was no progress after all: a stall goes on from where it began.
+            connection.moved_ns = moved_ns;
+        }
+    }
+
+    /// Ends a stream in order: it gets what is in its logs, then a `retry:` and the last chunk.
+    pub(super) fn end_stream(&mut self, key: u32, reason: CloseReason) {
+        self.connections[key].enter(Phase::Ending(reason), self.now_ns);
+        self.flush_connection(key);
+    }
+
+    fn write_stream_end(&mut self, key: u32) {
+        let retry_ms = self.jitter.stretch(self.config.times.retry_ms);
+        self.text.clear();
+        let written = write!(self.text, "retry: {retry_ms}\n\n");
+        debug_assert!(written.is_ok(), "a String takes everything");
+        self.write_private(key);
+        self.write_last_chunk(key);
+    }
+
+    /// Compares each cursor with its log's tail: one that has fallen behind it has lost events.
+    fn look_for_overrun(&mut self, key: u32) {
+        for nth in 0..self.connections[key].cursors.as_slice().len() {
+            let connection = &self.connections[key];
+            let cursor = connection.cursors.as_slice()[nth];
+            let topic = &self.hub.topics()[cursor.topic as usize];
+            if cursor.next < topic.log.first() {
+                self.overrun(key, nth);
+            }
+        }
+    }
+
+    fn overrun(&mut self, key: u32, nth: usize) {
+        let connection = &mut self.connections[key];
+        let cursor = &mut connection.cursors.as_mut_slice()[nth];
+        let topic = &self.hub.topics()[cursor.topic as usize];
+        let policy = self.deliveries.of(&topic.name).overrun;
+        let (key_of_topic, log) = (cursor.topic, &topic.log);
+        let missed = cursor.next;
+        if policy == Overrun::Close {
+            // Its last id is from before the loss, so it learns of it when it comes back.
+            cursor.next = log.end();
+            self.counters.events_lost += log.first() - missed;
+            if matches!(connection.phase, Phase::Stream) {
+                connection.enter(Phase::Ending(CloseReason::Overrun), self.now_ns);
+            }
+            return;
+        }
+        cursor.next = policy.go_on_at(log);
+        let gap = Gap {
+            from: Some(connection.delivered),
+            to: (cursor.next < log.end()).then(|| log.entry(cursor.next).seq),
+            lost: Some(cursor.next - missed),
+            reason: GapReason::Overrun,
+        };
+        self.write_gap(key, key_of_topic, gap);
+    }
+}
+
+/// How many subscribers of one topic are visited before the next topic has its turn.
+const VISITS_IN_A_ROW: usize = 128;

@@ -1,0 +1,253 @@
+//! Bytes become requests.
+
+use super::body::{Body, BodyReader, Exchange, Sink};
+use super::connection::Phase;
+use super::{Platform, Server};
+use crate::observe::counters::CloseReason;
+use crate::send::transport::Transport;
+use crate::wire::head::{self, Version};
+use std::io::ErrorKind;
+
+impl<P: Platform> Server<P> {
+    /// Reads from a connection and acts on what was read.
+    ///
+    /// Readiness is edge-triggered: what is left in the socket is not announced again. A read that
+    /// does not fill its buffer has emptied the socket, which saves the call that would say so
+    /// (epoll(7)). It says nothing of an end that came together with the last bytes, so with
+    /// `to_the_end` reading goes on until the kernel has no more.
+    pub(super) fn read(&mut self, key: u32, to_the_end: bool) {
+        let mut buffer = std::mem::take(&mut self.read_buffer);
+        let mut budget_bytes = self.config.turn.read_budget_bytes;
+        self.connections[key].unread = false;
+        self.take_held_input(key);
+        loop {
+            let connection = &mut self.connections[key];
+            if connection.closing || connection.peer_closed {
+                break;
+            }
+            if budget_bytes == 0 || !wants_input(connection) {
+                connection.unread = true;
+                break;
+            }
+            self.counters.reads += 1;
+            match connection.socket.read(&mut buffer) {
+                Ok(0) => connection.peer_closed = true,
+                Ok(count) => {
+                    self.counters.read_bytes += count as u64;
+                    budget_bytes = budget_bytes.saturating_sub(count);
+                    self.input(key, &buffer[..count]);
+                    if count < buffer.len() && !to_the_end {
+                        break;
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => self.close(key, CloseReason::of(&error)),
+            }
+        }
+        self.read_buffer = buffer;
+        self.answer_or_continue(key);
+    }
+
+    /// After reading: sends the answers, all of them together, and acts on the end of input.
+    fn answer_or_continue(&mut self, key: u32) {
+        self.flush_connection(key);
+        let connection = &mut self.connections[key];
+        if connection.closing {
+            return;
+        }
+        if connection.peer_closed {
+            match connection.phase {
+                // Whoever half-closes its side of a stream has left it.
+                Phase::Stream | Phase::Ending(_) => self.close(key, CloseReason::PeerLeft),
+                Phase::Lingering(reason) => self.close(key, reason),
+                Phase::Finishing(_) | Phase::Refusing(_) => {}
+                // What was asked before the end is still answered.
+                Phase::Head | Phase::Body(_) if connection.private.is_empty() => {
+                    self.close(key, CloseReason::PeerLeft);
+                }
+                Phase::Head | Phase::Body(_) => {
+                    connection.enter(Phase::Finishing(CloseReason::PeerLeft), self.now_ns);
+                }
+            }
+        } else if connection.unread && wants_input(connection) {
+            self.list(key);
+        }
+    }
+
+    /// Acts on requests that were read before they were wanted.
+    fn take_held_input(&mut self, key: u32) {
+        let connection = &mut self.connections[key];
+        if connection.held && wants_input(connection) {
+            connection.held = false;
+            let input = std::mem::take(&mut connection.input);
+            self.requests(key, &input);
+        }
+    }
+
+    /// Acts on bytes that were read.
+    fn input(&mut self, key: u32, bytes: &[u8]) {
+        let connection = &mut self.connections[key];
+        if connection.input.is_empty() {
+            return self.requests(key, bytes);
+        }
+        let mut input = std::mem::take(&mut connection.input);
+        input.extend_from_slice(bytes);
+        let head_continues = matches!(connection.phase, Phase::Head)
+            && !bytes.contains(&b'\n')
+            && input.len() < self.config.limits.head_bytes_max;
+        if head_continues {
+            connection.input = input; // parsing again could not tell anything new
+        } else {
+            self.requests(key, &input);
+        }
+    }
+
+    /// Acts on as many requests as `bytes` hold, and keeps the rest.
+    fn requests(&mut self, key: u32, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let connection = &mut self.connections[key];
+            match connection.phase {
+                Phase::Head if !wants_input(connection) => {
+                    (connection.held, connection.unread) = (true, true);
+                    break;
+                }
+                Phase::Head => match head::parse(bytes, &self.config.head_limits()) {
+                    Ok(Some((head, head_bytes))) => {
+                        bytes = &bytes[head_bytes..];
+                        self.counters.requests += 1;
+                        self.route(key, &head);
+                    }
+                    Ok(None) => break,
+                    Err(refusal) => {
+                        self.refuse_request(key, refusal);
+                        return;
+                    }
+                },
+                Phase::Body(_) => bytes = self.body(key, bytes),
+                Phase::Stream | Phase::Ending(_) => {
+                    connection.chatter_bytes =
+                        connection.chatter_bytes.saturating_add(bytes.len() as u32);
+                    if connection.chatter_bytes > CHATTER_BYTES_MAX {
+                        self.close(key, CloseReason::Chatter);
+                    }
+                    return;
+                }
+                Phase::Finishing(_) | Phase::Refusing(_) | Phase::Lingering(_) => return,
+            }
+        }
+        let now_ns = self.now_ns;
+        let connection = &mut self.connections[key];
+        if !bytes.is_empty()
+            && connection.input.is_empty()
+            && matches!(connection.phase, Phase::Head)
+        {
+            connection.since_ns = now_ns; // the head's first byte: its deadline runs from here
+        }
+        connection.input = bytes.to_vec();
+    }
+
+    /// Takes the body's part off the front of `bytes`, and gives what is behind it.
+    fn body<'i>(&mut self, key: u32, mut bytes: &'i [u8]) -> &'i [u8] {
+        let connection = &mut self.connections[key];
+        let Phase::Body(mut body) = std::mem::replace(&mut connection.phase, Phase::Head) else {
+            return bytes;
+        };
+        while !bytes.is_empty() {
+            let part = match body.reader.read(bytes) {
+                Ok(part) => part,
+                Err(error) => {
+                    self.refuse_body(key, *body, 400, &error.to_string());
+                    return &[];
+                }
+            };
+            bytes = &bytes[part.consumed..];
+            if let Err((status, why)) = self.sink(&mut body.sink, part.data) {
+                self.refuse_body(key, *body, status, &why);
+                return &[];
+            }
+            if part.done {
+                self.finish_body(key, *body);
+                return bytes;
+            }
+        }
+        let now_ns = self.now_ns;
+        let connection = &mut self.connections[key];
+        if matches!(body.sink, Sink::Feed(_)) {
+            connection.since_ns = now_ns;
+        }
+        connection.phase = Phase::Body(body);
+        bytes
+    }
+
+    /// Begins to read a body, or ends at once if there is none.
+    pub(super) fn begin_body(
+        &mut self,
+        key: u32,
+        exchange: Exchange,
+        reader: BodyReader,
+        sink: Sink,
+    ) {
+        let body = Body { exchange, reader, sink };
+        if body.reader.is_done() {
+            self.finish_body(key, body);
+        } else {
+            self.connections[key].enter(Phase::Body(Box::new(body)), self.now_ns);
+        }
+    }
+
+    /// Hands body bytes to where they go.
+    fn sink(&mut self, sink: &mut Sink, data: &[u8]) -> Result<(), (u16, String)> {
+        match sink {
+            Sink::Event(event) => {
+                let bytes_max = self.config.limits.event_bytes_max;
+                if event.data.len() + data.len() > bytes_max {
+                    return Err((413, format!("the event is longer than {bytes_max} bytes")));
+                }
+                event.data.extend_from_slice(data);
+                Ok(())
+            }
+            Sink::Feed(feed) => self.feed(feed, data),
+            #[cfg(any())]
+            Sink::Knobs { json, .. } => {
+                if json.len() + data.len() > KNOBS_BYTES_MAX {
+                    return Err((413, format!("the body is longer than {KNOBS_BYTES_MAX} bytes")));
+                }
+                json.extend_from_slice(data);
+                Ok(())
+            }
+        }
+    }
+
+    fn finish_body(&mut self, key: u32, body: Body) {
+        match body.sink {
+            Sink::Event(event) => self.finish_event(key, &body.exchange, event),
+            Sink::Feed(feed) => self.finish_feed(key, &body.exchange, &feed),
+            #[cfg(any())]
+            Sink::Knobs { query, json } => self.finish_knobs(key, &body.exchange, &query, &json),
+        }
+    }
+
+    /// The request is malformed beyond its framing: answer, and never read from here again.
+    pub(super) fn refuse_request(&mut self, key: u32, refusal: head::Refusal) {
+        let exchange = Exchange {
+            version: Version::Http11,
+            close: true,
+            head_only: false,
+            allow_origin: None,
+        };
+        self.refuse(key, &exchange, refusal.status, refusal.why);
+    }
+}
+
+/// Whether further requests may be read: not while so many answers are waiting to be taken that
+/// the peer evidently does not read them.
+fn wants_input<S>(connection: &super::connection::Connection<S>) -> bool {
+    !matches!(connection.phase, Phase::Head) || connection.private.len() < UNSENT_ANSWERS_BYTES_MAX
+}
+
+const UNSENT_ANSWERS_BYTES_MAX: usize = 64 << 10;
+/// A subscriber has nothing to say. A little is forgiven: the end of a pipelined junk, a newline.
+const CHATTER_BYTES_MAX: u32 = 64 << 10;
+#[cfg(any())]
+const KNOBS_BYTES_MAX: usize = 64 << 10;

@@ -1,0 +1,416 @@
+//! What the server does, without knowing when.
+//!
+//! A [`Server`] owns the hub, the connections and every decision about them. It is driven from
+//! outside, by the [reactor](crate::reactor) or by a test: somebody hands it sockets, tells it
+//! which of them are readable or writable, and asks it, turn after turn, to do what is due. It
+//! never waits, and everything it wants of the world is in [`Platform`]; with a scripted one it
+//! is deterministic.
+//!
+//! One turn:
+//! 1. [`Server::begin_turn`] reads the clock.
+//! 2. [`Server::open`], [`Server::readable`], [`Server::writable`], [`Server::publish`]: what has
+//!    come in. Publishes are appended to logs and make passes over subscribers due.
+//! 3. [`Server::end_turn`]: unfinished reads and writes, passes for one slice of time, a part of
+//!    the sweep, the shutdown if there is one; and last, in one place, what was asked to be closed
+//!    is closed.
+//!
+//! In reading order: `connection` (what is kept of one), `input` (bytes become requests), `routes`
+//! (requests become answers), `publish`, `subscribe`, `flush` (events become writes), `sweep`
+//! (time passes), `shutdown`.
+
+mod body;
+mod connection;
+mod deliveries;
+mod flush;
+mod input;
+mod jitter;
+mod publish;
+mod routes;
+mod shutdown;
+mod subscribe;
+mod sweep;
+
+pub use connection::{Door, Token};
+pub use publish::OwnedEvent;
+
+use crate::config::{Config, knobs};
+use crate::observe::counters::{CloseReason, Counters};
+use crate::push::hub::Hub;
+use crate::send::adapt::{Controller, Signals};
+use crate::send::drain::Workspace;
+use crate::send::transport::Transport;
+use crate::wire::date::HttpDate;
+use connection::{Connection, Connections};
+use deliveries::Deliveries;
+use flush::Flushes;
+use jitter::Jitter;
+use shutdown::Shutdown;
+use std::collections::{HashMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+use sweep::Sweep;
+
+/// The world as a server sees it, apart from what its sockets are told.
+pub trait Platform {
+    /// A connected socket.
+    type Socket: Transport;
+    /// Nanoseconds since some fixed moment; never goes back.
+    fn now_ns(&self) -> u64;
+    /// Seconds since 1970, for dates.
+    fn unix_s(&self) -> u64;
+}
+
+/// A Server-Sent Events hub without an event loop. See the [module's text](self).
+#[derive(Debug)]
+pub struct Server<P: Platform> {
+    platform: P,
+    /// The clock as it was last read. It is read again after each write, so that a slice ends in
+    /// time.
+    now_ns: u64,
+    date: Date,
+    config: Config,
+    deliveries: Deliveries,
+    hub: Hub,
+    connections: Connections<P::Socket>,
+    /// Open connections of each address.
+    addresses: HashMap<IpAddr, usize>,
+    /// How many connections the process can hold.
+    connections_ceiling: usize,
+    /// Connections with something unfinished, to be continued at the end of the turn.
+    listed: VecDeque<Token>,
+    /// Connections to be closed at the end of the turn.
+    closing: Vec<(u32, CloseReason)>,
+    flushes: Flushes,
+    sweep: Sweep,
+    shutdown: Shutdown,
+    adaptation: Adaptation,
+    counters: Counters,
+    jitter: Jitter,
+    workspace: Workspace,
+    read_buffer: Vec<u8>,
+    /// Working memory for notices.
+    text: String,
+    /// The listener cannot accept: it has no descriptor left.
+    accept_stalled: bool,
+}
+
+/// The text of the current date.
+#[derive(Debug, Default)]
+struct Date {
+    unix_s: u64,
+    text: String,
+}
+
+/// The controller of the flush policy `adaptive`, and what it goes by.
+#[derive(Debug)]
+struct Adaptation {
+    controller: Controller,
+    signals: Signals,
+    latency_ns: crate::observe::histogram::Histogram,
+    next_ns: u64,
+}
+
+impl<P: Platform> Server<P> {
+    /// A server with this configuration, which has been [validated](Config::validate), that can
+    /// hold up to `connections_ceiling` connections. `random` distinguishes this run from others.
+    pub fn new(config: Config, platform: P, connections_ceiling: usize, random: u64) -> Server<P> {
+        let now_ns = platform.now_ns();
+        let mut sweep = Sweep::new(now_ns);
+        sweep.retime(&config.times, now_ns);
+        Server {
+            now_ns,
+            date: Date::default(),
+            deliveries: Deliveries::new(&config),
+            hub: Hub::new(random, config.limits.logs_bytes_max),
+            connections: Connections::with_capacity(connections_ceiling),
+            addresses: HashMap::new(),
+            connections_ceiling,
+            listed: VecDeque::new(),
+            closing: Vec::new(),
+            flushes: Flushes::default(),
+            sweep,
+            shutdown: Shutdown::Running,
+            adaptation: Adaptation {
+                controller: Controller::new(&config.adapt),
+                signals: Signals::default(),
+                latency_ns: crate::observe::histogram::Histogram::default(),
+                next_ns: 0,
+            },
+            counters: Counters::default(),
+            jitter: Jitter::new(random),
+            workspace: Workspace::default(),
+            read_buffer: vec![0; READ_BUFFER_BYTES],
+            text: String::new(),
+            accept_stalled: false,
+            config,
+            platform,
+        }
+    }
+
+    /// Begins a turn: reads the clock.
+    pub fn begin_turn(&mut self) {
+        self.now_ns = self.platform.now_ns();
+        self.flushes.begin_turn();
+        let unix_s = self.platform.unix_s();
+        if self.date.unix_s != unix_s || self.date.text.is_empty() {
+            self.date = Date { unix_s, text: HttpDate { unix_s }.to_string() };
+        }
+    }
+
+    /// Ends a turn: does what is due, and closes what is to be closed.
+    pub fn end_turn(&mut self) {
+        self.continue_listed();
+        self.flush_due();
+        self.sweep();
+        self.advance_shutdown();
+        self.adapt();
+        self.reap();
+    }
+
+    /// How long the next turn may be put off; `None` if it can wait for readiness.
+    pub fn until_next_turn(&self) -> Option<Duration> {
+        let waiting =
+            !self.listed.is_empty() || self.flushes.has_passes() || self.sweep.is_behind();
+        if waiting {
+            return Some(Duration::ZERO);
+        }
+        let times = [
+            self.flushes.next_ns(),
+            self.sweep.next_ns(self.connections.len() > 0, !self.hub.topics().is_empty()),
+            self.shutdown.next_ns(),
+            self.adapts().then_some(self.adaptation.next_ns),
+        ];
+        let next_ns = times.into_iter().flatten().min()?;
+        Some(Duration::from_nanos(next_ns.saturating_sub(self.now_ns)))
+    }
+
+    /// Takes on a connection that was accepted through `door`. `None` if there is no room for it,
+    /// and the socket is closed.
+    ///
+    /// A connection above a limit is taken on for as long as it takes to say so.
+    pub fn open(&mut self, mut socket: P::Socket, peer: SocketAddr, door: Door) -> Option<Token> {
+        if self.connections.len() >= self.connections_max() + OVER_LIMIT_MAX {
+            self.counters.dropped_at_accept += 1;
+            return None;
+        }
+        if socket.apply(&self.deliveries.base().socket, None).is_err() {
+            // The peer has gone already; there is nobody to tell.
+            self.counters.dropped_at_accept += 1;
+            return None;
+        }
+        self.counters.accepted += 1;
+        let from_here = self.addresses.entry(peer.ip()).or_default();
+        *from_here += 1;
+        let per_address = self.config.limits.connections_per_address_max;
+        let crowded = per_address > 0 && *from_here > per_address;
+        let mut connection = Connection::new(socket, peer, door, self.now_ns);
+        connection.over_limit =
+            door == Door::Public && (crowded || self.connections.len() >= self.connections_max());
+        Some(self.connections.insert(connection))
+    }
+
+    /// The socket of a connection.
+    pub fn socket_mut(&mut self, token: Token) -> Option<&mut P::Socket> {
+        self.connections.find(token).map(|connection| &mut connection.socket)
+    }
+
+    /// A connection's socket cannot be used.
+    pub fn abandon(&mut self, token: Token) {
+        if self.connections.find(token).is_some() {
+            self.close(token.key, CloseReason::SocketError);
+        }
+    }
+
+    /// The socket of a connection has something to read, or, if `hangup`, an end to be seen.
+    pub fn readable(&mut self, token: Token, hangup: bool) {
+        match self.connections.find(token) {
+            Some(_) => self.read(token.key, hangup),
+            None => self.counters.turns.stale_events += 1,
+        }
+    }
+
+    /// The socket of a connection has room in its send buffer.
+    pub fn writable(&mut self, token: Token) {
+        let Some(connection) = self.connections.find(token) else {
+            self.counters.turns.stale_events += 1;
+            return;
+        };
+        // The kernel reports that there is room whenever it reports anything.
+        if std::mem::take(&mut connection.blocked) {
+            self.counters.turns.unblocked += 1;
+            self.flush_unblocked(token.key);
+        }
+    }
+
+    /// Adopts another configuration as far as that can be done while running, and gives the names
+    /// of the settings that cannot.
+    pub fn reconfigure(&mut self, mut config: Config) -> Vec<&'static str> {
+        let mut refused = Vec::new();
+        let mut adopted = Vec::new();
+        let differing: Vec<_> = knobs::differences(&self.config, &config).collect();
+        for (knob, value) in differing {
+            if knob.scope == knobs::Scope::Start {
+                refused.push(knob.name);
+                let before = knob.show(&self.config).to_string();
+                let reset = knob.set(&mut config, &before);
+                debug_assert!(reset.is_ok(), "{} was set to it before", knob.name);
+            } else {
+                adopted.push(format!("{}={value}", knob.name));
+            }
+        }
+        if config.topics != self.config.topics {
+            adopted.push(format!("topics={:?}", config.topics));
+        }
+        if !adopted.is_empty() {
+            log::info!("knobs changed {}", adopted.join(" "));
+        }
+        let deliveries = Deliveries::new(&config);
+        self.apply_socket_knobs(&deliveries);
+        self.deliveries = deliveries;
+        self.hub.set_memory_bytes_max(config.limits.logs_bytes_max);
+        self.config = config;
+        self.sweep.retime(&self.config.times, self.now_ns);
+        self.flush_what_a_policy_held_back();
+        refused
+    }
+
+    /// Sets on live connections the socket options in which `deliveries` differ from those that
+    /// are in force.
+    fn apply_socket_knobs(&mut self, deliveries: &Deliveries) {
+        for (key, connection) in self.connections.iter_mut() {
+            let home = connection.cursors.as_slice().first().map(|cursor| cursor.topic);
+            let topic = home.map(|topic| &*self.hub.topics()[topic as usize].name);
+            let before =
+                &topic.map_or(self.deliveries.base(), |topic| self.deliveries.of(topic)).socket;
+            let after = &topic.map_or(deliveries.base(), |topic| deliveries.of(topic)).socket;
+            // A socket refuses options when its peer has gone, which will be noticed anyway.
+            if before != after && connection.socket.apply(after, Some(before)).is_err() {
+                log::debug!("conn={key}: the socket's options could not be set");
+            }
+        }
+    }
+
+    /// Asks for a connection to be closed. It is done at the end of the turn.
+    fn close(&mut self, key: u32, reason: CloseReason) {
+        let connection = &mut self.connections[key];
+        if !std::mem::replace(&mut connection.closing, true) {
+            self.closing.push((key, reason));
+        }
+    }
+
+    /// Closes what was asked to be closed: the one place where a connection ends.
+    fn reap(&mut self) {
+        while let Some((key, reason)) = self.closing.pop() {
+            self.unsubscribe(key);
+            let connection = self.connections.remove(key);
+            self.counters.closes[reason as usize] += 1;
+            let ip = connection.peer.ip();
+            if let Some(count) = self.addresses.get_mut(&ip) {
+                *count -= 1;
+                if *count == 0 {
+                    self.addresses.remove(&ip);
+                }
+            }
+            log::debug!(
+                "closed conn={key} peer={} reason={reason} age_ms={} events={} bytes={} unsent_bytes={}",
+                connection.peer,
+                (self.now_ns - connection.opened_ns) / 1_000_000,
+                connection.sent_events,
+                connection.sent_bytes,
+                connection.private.len(),
+            );
+        }
+    }
+
+    /// Puts a connection on the list of those to be continued.
+    fn list(&mut self, key: u32) {
+        let connection = &mut self.connections[key];
+        if !std::mem::replace(&mut connection.listed, true) {
+            self.listed.push_back(Token { key, generation: connection.generation });
+        }
+    }
+
+    /// Continues, once each, the connections that stood on the list when the turn ended.
+    fn continue_listed(&mut self) {
+        for _ in 0..self.listed.len() {
+            let Some(token) = self.listed.pop_front() else { break };
+            let Some(connection) = self.connections.find(token) else { continue };
+            connection.listed = false;
+            let unread = connection.unread;
+            self.flush_connection(token.key);
+            if unread {
+                self.read(token.key, true);
+            }
+        }
+    }
+
+    fn connections_max(&self) -> usize {
+        match self.config.limits.connections_max {
+            0 => self.connections_ceiling.saturating_sub(OVER_LIMIT_MAX),
+            max => max.min(self.connections_ceiling.saturating_sub(OVER_LIMIT_MAX)),
+        }
+    }
+
+    fn adapts(&self) -> bool {
+        self.flushes.adaptive_in_use
+    }
+
+    /// Applies the rule of the policy `adaptive`, if it is in use and due.
+    fn adapt(&mut self) {
+        let knobs = &self.config.adapt;
+        let adaptation = &mut self.adaptation;
+        if !self.flushes.adaptive_in_use || self.now_ns < adaptation.next_ns {
+            return;
+        }
+        adaptation.next_ns = self.now_ns + knobs.period_ms * 1_000_000;
+        adaptation.signals.p99_ns = adaptation.latency_ns.quantile(0.99);
+        adaptation.controller.step(adaptation.signals, knobs);
+        adaptation.signals = Signals::default();
+        adaptation.latency_ns.clear();
+    }
+}
+
+/// What the reactor asks and tells about itself.
+impl<P: Platform> Server<P> {
+    /// The configuration in force.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The counters.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// The counters, for what only the reactor can count.
+    pub fn counters_mut(&mut self) -> &mut Counters {
+        &mut self.counters
+    }
+
+    /// The hub.
+    pub fn hub(&self) -> &Hub {
+        &self.hub
+    }
+
+    /// The number of open connections.
+    pub fn connection_count(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// Notes how long the turn took that ended with the poll that begins now.
+    pub fn note_turn(&mut self, turn_ns: u64) {
+        self.counters.turns.turn_ns.record(turn_ns);
+        let signals = &mut self.adaptation.signals;
+        signals.stall_ns = signals.stall_ns.max(turn_ns);
+    }
+
+    /// Notes whether the listener can accept.
+    pub fn set_accept_stalled(&mut self, stalled: bool) {
+        self.accept_stalled = stalled;
+    }
+}
+
+/// Above a limit, so many connections more are taken on in order to be told so.
+pub const OVER_LIMIT_MAX: usize = 64;
+/// What one call of `read` takes at most.
+const READ_BUFFER_BYTES: usize = 64 << 10;

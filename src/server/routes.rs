@@ -1,0 +1,271 @@
+//! Requests become answers.
+
+use super::body::{BodyReader, Exchange};
+use super::connection::{Door, Phase};
+use super::{Platform, Server};
+use crate::observe::counters::CloseReason;
+use crate::wire::head::{BodyLength, Head, Method};
+use crate::wire::json::Quoted;
+use crate::wire::response::Response;
+use crate::wire::target::{self, Plus};
+
+/// An answer that is sent whole.
+#[derive(Debug)]
+pub(super) struct Answer<'a> {
+    pub status: u16,
+    pub media_type: &'static str,
+    pub body: &'a [u8],
+    /// One further header field.
+    pub field: Option<(&'static str, &'static str)>,
+}
+
+impl<P: Platform> Server<P> {
+    /// Answers a request, or begins to read its body.
+    pub(super) fn route(&mut self, key: u32, head: &Head<'_>) {
+        let connection = &self.connections[key];
+        let exchange = Exchange {
+            version: head.version,
+            // Nothing new is begun on a connection while the server goes down.
+            close: head.close || connection.over_limit || self.shutdown.is_under_way(),
+            head_only: head.method == Method::Head,
+            allow_origin: match connection.door {
+                Door::Public => self.config.cors_origins.allows(head.origin).map(Into::into),
+                Door::Admin => None,
+            },
+        };
+        match head.path {
+            "/healthz" => self.read_only(key, head, exchange, |server, key, exchange| {
+                server.answer_text(key, &exchange, 200, "ok\n");
+            }),
+            "/readyz" => self.read_only(key, head, exchange, |server, key, exchange| {
+                let (status, text) = server.readiness();
+                server.answer_text(key, &exchange, status, text);
+            }),
+            #[cfg(any())]
+            _ if connection.door == Door::Admin => self.route_admin(key, head, exchange),
+            "/" if self.config.demo => {
+                self.read_only(key, head, exchange, |server, key, exchange| {
+                    let media_type = "text/html; charset=utf-8";
+                    let page = include_bytes!("demo.html");
+                    server.answer(
+                        key,
+                        &exchange,
+                        &Answer { status: 200, media_type, body: page, field: None },
+                    );
+                })
+            }
+            "*" => self.options(key, exchange, "GET, HEAD, POST, OPTIONS"),
+            path => match path.strip_prefix("/events") {
+                Some(rest) if rest.is_empty() || rest.starts_with('/') => {
+                    self.route_events(key, head, exchange, rest.strip_prefix('/'));
+                }
+                _ => self.refuse_head(key, head, exchange, 404, "there is nothing here"),
+            },
+        }
+    }
+
+    fn route_events(&mut self, key: u32, head: &Head<'_>, exchange: Exchange, topic: Option<&str>) {
+        let Some(topic) =
+            topic.map_or(Some(None), |topic| target::decode(topic, Plus::IsPlus).map(Some))
+        else {
+            return self.refuse_head(key, head, exchange, 400, "bad percent-encoding in the path");
+        };
+        match head.method {
+            Method::Get | Method::Head => self.subscribe(key, head, exchange, topic),
+            Method::Post => match topic {
+                Some(topic) => self.begin_publish(key, head, exchange, &topic),
+                None => self.refuse_head(key, head, exchange, 400, "publish to /events/TOPIC"),
+            },
+            Method::Options => self.options(key, exchange, "GET, HEAD, POST, OPTIONS"),
+            _ => self.method_not_allowed(key, head, exchange, "GET, HEAD, POST, OPTIONS"),
+        }
+    }
+
+    /// Routes a resource that can only be read.
+    pub(super) fn read_only(
+        &mut self,
+        key: u32,
+        head: &Head<'_>,
+        exchange: Exchange,
+        answer: impl FnOnce(&mut Self, u32, Exchange),
+    ) {
+        match head.method {
+            Method::Get | Method::Head if head.body != BodyLength::Bytes(0) => {
+                self.refuse_head(key, head, exchange, 400, "a body is not expected here");
+            }
+            Method::Get | Method::Head => answer(self, key, exchange),
+            Method::Options => self.options(key, exchange, "GET, HEAD, OPTIONS"),
+            _ => self.method_not_allowed(key, head, exchange, "GET, HEAD, OPTIONS"),
+        }
+    }
+
+    pub(super) fn method_not_allowed(
+        &mut self,
+        key: u32,
+        head: &Head<'_>,
+        exchange: Exchange,
+        allow: &'static str,
+    ) {
+        if head.method == Method::Unknown {
+            return self.refuse_head(key, head, exchange, 501, "unknown method");
+        }
+        let body = b"{\"error\":\"method not allowed\"}\n";
+        let answer = Answer { status: 405, media_type: JSON, body, field: Some(("Allow", allow)) };
+        let exchange = closing_if_body(head, exchange);
+        self.answer(key, &exchange, &answer);
+        self.linger_if_body(key, head);
+    }
+
+    /// Answers OPTIONS, which is also what a browser asks before a request that a plain form could
+    /// not make (CORS preflight, WHATWG Fetch §3.2.2).
+    fn options(&mut self, key: u32, exchange: Exchange, allow: &'static str) {
+        let connection = &mut self.connections[key];
+        let allowed = exchange.allow_origin.is_some();
+        let out = connection.private.buffer();
+        head_of(out, &exchange, 204, &self.date.text, vary(&self.config.cors_origins))
+            .field("Allow", allow)
+            .field_if("Access-Control-Allow-Methods", allowed.then_some(allow))
+            .field_if(
+                "Access-Control-Allow-Headers",
+                allowed.then_some("Authorization, Content-Type, Last-Event-ID"),
+            )
+            .field_if("Access-Control-Max-Age", allowed.then_some(7200))
+            .end();
+        self.answered(key, &exchange);
+    }
+
+    /// Sends a whole answer.
+    pub(super) fn answer(&mut self, key: u32, exchange: &Exchange, answer: &Answer<'_>) {
+        let out = self.connections[key].private.buffer();
+        let mut response =
+            head_of(out, exchange, answer.status, &self.date.text, vary(&self.config.cors_origins));
+        if let Some((name, value)) = answer.field {
+            response = response.field(name, value);
+        }
+        response.body(answer.media_type, answer.body, !exchange.head_only);
+        self.answered(key, exchange);
+    }
+
+    pub(super) fn answer_text(&mut self, key: u32, exchange: &Exchange, status: u16, text: &str) {
+        let body = text.as_bytes();
+        self.answer(
+            key,
+            exchange,
+            &Answer { status, media_type: "text/plain; charset=utf-8", body, field: None },
+        );
+    }
+
+    pub(super) fn answer_json(&mut self, key: u32, exchange: &Exchange, status: u16, json: &str) {
+        // Who is turned away for now is told when to come again.
+        let field = (status == 503).then_some(("Retry-After", "1"));
+        let field = field.or((status == 401).then_some(("WWW-Authenticate", "Bearer")));
+        self.answer(
+            key,
+            exchange,
+            &Answer { status, media_type: JSON, body: json.as_bytes(), field },
+        );
+    }
+
+    /// Answers with an error and goes on with the connection if the request allows it.
+    pub(super) fn answer_error(&mut self, key: u32, exchange: &Exchange, status: u16, why: &str) {
+        self.answer_json(key, exchange, status, &format!("{{\"error\":{}}}\n", Quoted(why)));
+    }
+
+    /// Refuses a request whose head is understood. Its body, if it has one, is not read, so the
+    /// connection cannot be used again.
+    pub(super) fn refuse_head(
+        &mut self,
+        key: u32,
+        head: &Head<'_>,
+        exchange: Exchange,
+        status: u16,
+        why: &str,
+    ) {
+        let exchange = closing_if_body(head, exchange);
+        self.answer_error(key, &exchange, status, why);
+        self.linger_if_body(key, head);
+    }
+
+    /// Refuses, and ends the connection although the peer may still be sending.
+    pub(super) fn refuse(&mut self, key: u32, exchange: &Exchange, status: u16, why: &str) {
+        self.refuse_with(key, exchange, status, &format!("{{\"error\":{}}}\n", Quoted(why)));
+    }
+
+    /// The same with a body of one's own.
+    pub(super) fn refuse_with(&mut self, key: u32, exchange: &Exchange, status: u16, json: &str) {
+        let exchange = Exchange { close: true, ..exchange.clone() };
+        self.answer_json(key, &exchange, status, json);
+        let reason = if status == 408 { CloseReason::BodyTimeout } else { CloseReason::BadRequest };
+        self.connections[key].enter(Phase::Refusing(reason), self.now_ns);
+    }
+
+    fn linger_if_body(&mut self, key: u32, head: &Head<'_>) {
+        if head.body != BodyLength::Bytes(0) {
+            self.connections[key].enter(Phase::Refusing(CloseReason::Done), self.now_ns);
+        }
+    }
+
+    /// After an answer: the next request, or the end.
+    fn answered(&mut self, key: u32, exchange: &Exchange) {
+        let connection = &mut self.connections[key];
+        let reason = if connection.over_limit { CloseReason::OverLimit } else { CloseReason::Done };
+        let phase = if exchange.close { Phase::Finishing(reason) } else { Phase::Head };
+        connection.enter(phase, self.now_ns);
+    }
+
+    fn readiness(&self) -> (u16, &'static str) {
+        if self.shutdown.is_under_way() {
+            (503, "draining\n")
+        } else if self.accept_stalled {
+            (503, "out of descriptors\n")
+        } else {
+            (200, "ready\n")
+        }
+    }
+}
+
+/// The reader of a request's body.
+pub(super) fn body_reader(head: &Head<'_>) -> BodyReader {
+    BodyReader::new(head.body)
+}
+
+/// The head of every answer: status line, date, and what browsers and proxies go by.
+pub(super) fn head_of<'o>(
+    out: &'o mut Vec<u8>,
+    exchange: &Exchange,
+    status: u16,
+    date: &str,
+    vary: Option<&'static str>,
+) -> Response<'o> {
+    let allow_origin = exchange.allow_origin.as_deref();
+    Response::new(out, exchange.version, status, date)
+        .field_if("Connection", exchange.close.then_some("close"))
+        .field_if("Access-Control-Allow-Origin", allow_origin)
+        .field_if("Access-Control-Expose-Headers", allow_origin.map(|_| "Pushv-Resumed-From"))
+        .field_if("Vary", vary)
+}
+
+/// Answers differ by origin if some origins are allowed and others are not.
+pub(super) fn vary(origins: &crate::config::Cors) -> Option<&'static str> {
+    matches!(origins, crate::config::Cors::Origins(_)).then_some("Origin")
+}
+
+fn closing_if_body(head: &Head<'_>, exchange: Exchange) -> Exchange {
+    Exchange { close: exchange.close || head.body != BodyLength::Bytes(0), ..exchange }
+}
+
+/// Whether `name` can be a topic's.
+pub(super) fn check_topic(name: &str) -> Result<(), &'static str> {
+    if name.is_empty() {
+        Err("the topic has no name")
+    } else if name.len() > TOPIC_BYTES_MAX {
+        Err("the topic's name is longer than 256 bytes")
+    } else if name.chars().any(char::is_control) {
+        Err("the topic's name holds a control character")
+    } else {
+        Ok(())
+    }
+}
+
+pub(super) const JSON: &str = "application/json";
+const TOPIC_BYTES_MAX: usize = 256;

@@ -1,0 +1,254 @@
+//! Subscribing: a request becomes a stream.
+
+use super::body::Exchange;
+use super::connection::{Cursors, Phase};
+use super::routes::{check_topic, head_of, vary};
+use super::{Platform, Server};
+use crate::observe::counters::CloseReason;
+use crate::push::cursor::Cursor;
+use crate::push::gap::Gap;
+use crate::push::hub::{Position, Resumption};
+use crate::push::topic::TopicKey;
+use crate::send::private::Private;
+use crate::send::queue::Framing;
+use crate::send::transport::Transport;
+use crate::wire::chunk;
+use crate::wire::head::{BodyLength, Head, Version};
+use crate::wire::target;
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+/// What a subscriber asks for.
+#[derive(Debug)]
+struct Wish<'h> {
+    topics: Vec<Cow<'h, str>>,
+    last_event_id: Option<Cow<'h, [u8]>>,
+}
+
+impl<P: Platform> Server<P> {
+    /// Makes a connection a stream.
+    ///
+    /// Any other status than 200 ends a browser's `EventSource` for ever, so a subscriber that
+    /// asked for something reasonable gets 200 even if it cannot be served now: it is told when to
+    /// come again, and its stream ends.
+    pub(super) fn subscribe(
+        &mut self,
+        key: u32,
+        head: &Head<'_>,
+        exchange: Exchange,
+        topic: Option<Cow<'_, str>>,
+    ) {
+        if head.body != BodyLength::Bytes(0) {
+            return self.refuse_head(key, head, exchange, 400, "a body is not expected here");
+        }
+        let wish = match self.wish(head, topic) {
+            Ok(wish) => wish,
+            Err(why) => return self.refuse_head(key, head, exchange, 400, &why),
+        };
+        if exchange.head_only {
+            // What would be resumed is not known without subscribing; nothing is registered.
+            self.write_stream_head(key, &exchange, None);
+            return self.connections[key].enter(
+                if exchange.close { Phase::Finishing(CloseReason::Done) } else { Phase::Head },
+                self.now_ns,
+            );
+        }
+        if self.shutdown.is_under_way() {
+            return self.turn_away(
+                key,
+                &exchange,
+                "the server is going down",
+                CloseReason::Drained,
+            );
+        }
+        if self.connections[key].over_limit {
+            return self.turn_away(key, &exchange, "too many connections", CloseReason::OverLimit);
+        }
+        let Some(topics) = self.topics_of(&wish) else {
+            return self.turn_away(key, &exchange, "too many topics", CloseReason::OverLimit);
+        };
+        let position = Position::of(wish.last_event_id.as_deref());
+        let overrun = self.deliveries.of(&wish.topics[0]).overrun;
+        let resumption = self.hub.resume(&topics, position, overrun);
+        self.begin_stream(key, &exchange, &topics, &resumption);
+    }
+
+    /// Reads a subscriber's request.
+    fn wish<'h>(&self, head: &Head<'h>, topic: Option<Cow<'h, str>>) -> Result<Wish<'h>, String> {
+        let mut wish = Wish { topics: Vec::from_iter(topic), last_event_id: None };
+        for parameter in target::query(head.query) {
+            let (name, value) =
+                parameter.map_err(|bad| format!("bad percent-encoding in {bad:?}"))?;
+            match &*name {
+                "topic" if !wish.topics.contains(&value) => wish.topics.push(value),
+                "last_event_id" => {
+                    wish.last_event_id = Some(match value {
+                        Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+                        Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+                    });
+                }
+                // Pages add parameters of their own, against caches for example.
+                _ => {}
+            }
+        }
+        // The parameter is for the first connection; a browser that reconnects to the same URL
+        // sends the header, which knows better.
+        if let Some(id) = head.last_event_id {
+            wish.last_event_id = Some(Cow::Borrowed(id));
+        }
+        let topics_max = self.config.limits.topics_per_connection_max;
+        if wish.topics.is_empty() {
+            return Err("which topic? /events/TOPIC or /events?topic=A&topic=B".into());
+        }
+        if wish.topics.len() > topics_max {
+            return Err(format!("more than {topics_max} topics"));
+        }
+        wish.topics.iter().try_for_each(|topic| check_topic(topic))?;
+        Ok(wish)
+    }
+
+    /// The keys of the topics, which are made if need be; `None` if one too many would be.
+    fn topics_of(&mut self, wish: &Wish<'_>) -> Option<Vec<TopicKey>> {
+        let topics_max = self.config.limits.topics_max;
+        let mut keys = Vec::with_capacity(wish.topics.len());
+        for topic in &wish.topics {
+            match self.hub.topic(topic, topics_max, self.now_ns) {
+                Ok(key) => keys.push(key),
+                Err(_) => {
+                    keys.into_iter().for_each(|key| self.forget_if_unused(key));
+                    return None;
+                }
+            }
+        }
+        Some(keys)
+    }
+
+    fn begin_stream(
+        &mut self,
+        key: u32,
+        exchange: &Exchange,
+        topics: &[TopicKey],
+        resumption: &Resumption,
+    ) {
+        let from = resumption.from.to_string();
+        self.write_stream_head(key, exchange, Some(&from));
+        let retry_ms = self.jitter.stretch(self.config.times.retry_ms);
+        self.text.clear();
+        // The comment makes sure that something follows the head at once, for clients and proxies
+        // that wait for the first byte of a body.
+        let written = write!(self.text, "retry: {retry_ms}\n: {}\n\n", self.hub.epoch());
+        debug_assert!(written.is_ok(), "a String takes everything");
+        self.write_private(key);
+
+        let mut cursors = Vec::with_capacity(topics.len());
+        for (&topic, &(next, gap)) in topics.iter().zip(&resumption.starts) {
+            if let Some(gap) = gap {
+                self.write_gap(key, topic, gap);
+            }
+            let slot = self.hub.topic_mut(topic).fanout.add(key);
+            cursors.push(Cursor { topic, slot, next });
+        }
+        self.counters.subscribed += 1;
+        let (base, own) = (
+            self.deliveries.base(),
+            self.deliveries.of(&self.hub.topics()[topics[0] as usize].name),
+        );
+        let connection = &mut self.connections[key];
+        if own.socket != base.socket
+            && connection.socket.apply(&own.socket, Some(&base.socket)).is_err()
+        {
+            log::debug!("conn={key}: the topic's socket options could not be set");
+        }
+        connection.cursors = Cursors::new(cursors);
+        connection.delivered = resumption.delivered;
+        connection.enter(Phase::Stream, self.now_ns);
+    }
+
+    /// Answers a subscriber that cannot be served now.
+    fn turn_away(&mut self, key: u32, exchange: &Exchange, why: &str, reason: CloseReason) {
+        self.counters.over_limit += u64::from(reason == CloseReason::OverLimit);
+        let exchange = Exchange { close: true, ..exchange.clone() };
+        self.write_stream_head(key, &exchange, None);
+        let retry_ms = self.jitter.stretch(self.config.times.retry_ms);
+        self.text.clear();
+        let written = write!(self.text, "retry: {retry_ms}\n: {why}\n\n");
+        debug_assert!(written.is_ok(), "a String takes everything");
+        self.write_private(key);
+        self.write_last_chunk(key);
+        self.connections[key].enter(Phase::Finishing(reason), self.now_ns);
+    }
+
+    fn write_stream_head(&mut self, key: u32, exchange: &Exchange, resumed_from: Option<&str>) {
+        let connection = &mut self.connections[key];
+        connection.framing = match exchange.version {
+            Version::Http11 => Framing::Chunked,
+            Version::Http10 => Framing::Plain,
+        };
+        let chunked = (connection.framing == Framing::Chunked).then_some("chunked");
+        let out = connection.private.buffer();
+        head_of(out, exchange, 200, &self.date.text, vary(&self.config.cors_origins))
+            .field("Content-Type", "text/event-stream")
+            .field("Cache-Control", "no-cache")
+            // Asks nginx not to collect the stream in its buffers.
+            .field("X-Accel-Buffering", "no")
+            .field_if("Pushv-Resumed-From", resumed_from)
+            .field_if("Transfer-Encoding", chunked)
+            .end();
+    }
+
+    /// Queues a gap notice.
+    pub(super) fn write_gap(&mut self, key: u32, topic: TopicKey, gap: Gap) {
+        self.counters.gaps += 1;
+        self.counters.events_lost += gap.lost.unwrap_or(0);
+        self.text.clear();
+        gap.encode(&self.hub.topics()[topic as usize].name, self.hub.epoch(), &mut self.text);
+        self.write_private(key);
+    }
+
+    /// Queues the text in working memory as private bytes, framed as the stream's body is.
+    pub(super) fn write_private(&mut self, key: u32) {
+        let connection = &mut self.connections[key];
+        frame_private(connection.framing, self.text.as_bytes(), &mut connection.private);
+    }
+
+    /// Queues the end of a stream's body.
+    pub(super) fn write_last_chunk(&mut self, key: u32) {
+        let connection = &mut self.connections[key];
+        if connection.framing == Framing::Chunked {
+            connection.private.push(chunk::LAST_CHUNK);
+        }
+    }
+
+    /// Takes a connection out of its topics.
+    pub(super) fn unsubscribe(&mut self, key: u32) {
+        let cursors = std::mem::take(&mut self.connections[key].cursors);
+        for cursor in cursors.as_slice() {
+            let topic = self.hub.topic_mut(cursor.topic);
+            let moved = topic.fanout.remove(cursor.slot);
+            topic.used_ns = self.now_ns;
+            if let Some(moved) = moved {
+                let places = self.connections[moved].cursors.as_mut_slice();
+                if let Some(place) = places.iter_mut().find(|place| place.topic == cursor.topic) {
+                    place.slot = cursor.slot;
+                }
+            }
+            self.forget_if_unused(cursor.topic);
+        }
+    }
+
+    /// Forgets a topic that has neither events nor subscribers.
+    pub(super) fn forget_if_unused(&mut self, topic: TopicKey) {
+        let found = &self.hub.topics()[topic as usize];
+        if found.is_blank() && found.fanout.is_empty() {
+            self.hub.forget(topic);
+        }
+    }
+}
+
+/// Queues `payload` as a stream's own bytes.
+pub(super) fn frame_private(framing: Framing, payload: &[u8], private: &mut Private) {
+    match framing {
+        Framing::Chunked => chunk::append(payload, private.buffer()),
+        Framing::Plain => private.push(payload),
+    }
+}

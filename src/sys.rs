@@ -1,0 +1,113 @@
+//! Every unsafe block of the crate, each one a single system call behind a safe function.
+//!
+//! What the standard library, mio or socket2 offers is used from there instead.
+
+#![allow(unsafe_code)]
+
+use std::io;
+use std::time::Duration;
+
+/// How many descriptors the process may have open (`RLIMIT_NOFILE`, getrlimit(2)): the limit in
+/// force, and the one up to which it may be raised.
+///
+/// # Errors
+/// As the call.
+pub fn descriptor_limits() -> io::Result<(u64, u64)> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a valid `rlimit` that the call fills in.
+    check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) })?;
+    Ok((limit.rlim_cur, limit.rlim_max))
+}
+
+/// Sets the limit on descriptors that is in force (setrlimit(2)), up to the one that it may be
+/// raised to, and gives the new one.
+///
+/// # Errors
+/// As the calls.
+pub fn set_descriptor_limit(wanted: u64) -> io::Result<u64> {
+    let (_, max) = descriptor_limits()?;
+    let limit = libc::rlimit { rlim_cur: wanted.min(max), rlim_max: max };
+    // SAFETY: `limit` is a valid `rlimit` that the call only reads.
+    check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) })?;
+    Ok(limit.rlim_cur)
+}
+
+/// Binds the calling thread to one processor (`sched_setaffinity(2)`).
+///
+/// # Errors
+/// `InvalidInput` if there is no such processor or it is not permitted.
+pub fn bind_to_cpu(cpu: usize) -> io::Result<()> {
+    const BITS: usize = u64::BITS as usize;
+    // A `cpu_set_t` is an array of machine words, bit n of which stands for processor n.
+    let mut set = [0u64; 16];
+    let Some(word) = set.get_mut(cpu / BITS) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    *word = 1 << (cpu % BITS);
+    let this_thread = 0;
+    // SAFETY: `set` is `size_of_val(&set)` bytes of readable memory, as the call is told.
+    check(unsafe { libc::sched_setaffinity(this_thread, size_of_val(&set), set.as_ptr().cast()) })
+}
+
+/// The processor time of the calling thread (`CLOCK_THREAD_CPUTIME_ID`, `clock_gettime(2)`).
+///
+/// On loopback this contains the receiver's half of the kernel's work as well, because it runs
+/// inside the sender's call.
+///
+/// # Errors
+/// As the call.
+pub fn thread_cpu_time() -> io::Result<Duration> {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is a valid `timespec` that the call fills in.
+    check(unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) })?;
+    Ok(Duration::new(time.tv_sec as u64, time.tv_nsec as u32))
+}
+
+fn check(result: libc::c_int) -> io::Result<()> {
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_descriptor_limit_is_read_and_set() {
+        let (now, max) = descriptor_limits().unwrap();
+        assert!(now > 0 && now <= max);
+        assert_eq!(set_descriptor_limit(now).unwrap(), now);
+        assert_eq!(set_descriptor_limit(u64::MAX).unwrap(), max);
+        assert_eq!(descriptor_limits().unwrap(), (max, max));
+    }
+
+    #[test]
+    fn a_thread_is_bound_to_a_processor() {
+        // In a thread of its own, since the binding stays.
+        std::thread::spawn(|| {
+            let allowed = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+            let list =
+                allowed.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap();
+            let first: usize = list.trim().split([',', '-']).next().unwrap().parse().unwrap();
+            bind_to_cpu(first).unwrap();
+            let allowed = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+            assert!(allowed.contains(&format!("Cpus_allowed_list:\t{first}\n")));
+        })
+        .join()
+        .unwrap();
+    }
+
+    #[test]
+    fn a_processor_that_does_not_exist_is_refused() {
+        assert_eq!(bind_to_cpu(1000).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        assert_eq!(bind_to_cpu(100_000).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+    }
+
+    #[test]
+    fn processor_time_grows_with_work() {
+        let before = thread_cpu_time().unwrap();
+        let mut state = 1u64;
+        while thread_cpu_time().unwrap() < before + Duration::from_millis(1) {
+            state = std::hint::black_box(state.wrapping_mul(3));
+        }
+    }
+}

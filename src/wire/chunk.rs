@@ -1,0 +1,321 @@
+//! The chunked transfer coding (RFC 9112 §7.1).
+//!
+//! Writing: an event's frame is one chunk, so that a chunk border is also an event border for
+//! as long as nobody between us and the reader moves it. The size line is written in front of a
+//! payload that already stands in its buffer, so framing never copies the payload.
+//!
+//! Reading: our own decoder, because the grammar must be enforced to the letter. A decoder that
+//! is lax about an empty size, about a bare LF or about what an extension may hold disagrees
+//! with the proxy in front of it about where a body ends, and that disagreement is request
+//! smuggling. Nothing is ever allocated from a declared size.
+
+use std::fmt;
+
+/// The longest size line we write: eight hexadecimal digits and CRLF.
+pub const SIZE_LINE_MAX: usize = 10;
+
+/// The chunk of size zero and the empty trailer section: the end of a body.
+pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+/// What follows every chunk's data.
+pub const CRLF: &[u8] = b"\r\n";
+
+/// Writes the size line of a chunk of `len` bytes right-aligned into `out` and returns how many
+/// bytes it took, so that the line ends where the payload begins.
+///
+/// # Panics
+/// If `len` is zero: an empty chunk would end the body.
+pub fn size_line(len: u32, out: &mut [u8; SIZE_LINE_MAX]) -> usize {
+    assert!(len > 0, "an empty chunk ends the body");
+    out[SIZE_LINE_MAX - 2..].copy_from_slice(CRLF);
+    let mut at = SIZE_LINE_MAX - 2;
+    let mut rest = len;
+    while rest > 0 {
+        at -= 1;
+        out[at] = b"0123456789abcdef"[(rest & 0xf) as usize];
+        rest >>= 4;
+    }
+    SIZE_LINE_MAX - at
+}
+
+/// Appends `payload` to `out` as one chunk. Appends nothing if `payload` is empty.
+pub fn append(payload: &[u8], out: &mut Vec<u8>) {
+    if payload.is_empty() {
+        return;
+    }
+    let mut line = [0; SIZE_LINE_MAX];
+    let line_bytes = size_line(payload.len() as u32, &mut line);
+    out.extend_from_slice(&line[SIZE_LINE_MAX - line_bytes..]);
+    out.extend_from_slice(payload);
+    out.extend_from_slice(CRLF);
+}
+
+/// An incremental, strict decoder of one chunked body.
+///
+/// The result does not depend on how the input is cut. After [`Decoded::done`] the decoder is
+/// spent; the bytes behind the body belong to the next request.
+#[derive(Debug, Default)]
+pub struct Decoder {
+    state: State,
+    /// Bytes of the current chunk's data that have not been seen yet.
+    data_left: u64,
+    /// Bytes of the current line (size line or trailer section) so far.
+    line_bytes: u32,
+    /// Bytes of all extensions so far: many small ones amplify as well as one large one.
+    extension_bytes: u32,
+}
+
+/// What one call of [`Decoder::decode`] made of its input.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Decoded<'i> {
+    /// Bytes taken from the front of the input, at least one unless it was empty or done.
+    pub consumed: usize,
+    /// Body bytes among them; empty if they were framing.
+    pub data: &'i [u8],
+    /// The last chunk and its trailer section have been read.
+    pub done: bool,
+}
+
+/// Why a chunked body is refused. Each means 400 and the end of the connection, because the
+/// place where the next request begins is unknown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChunkError {
+    /// The size line does not begin with one to eight hexadecimal digits.
+    Size,
+    /// An extension holds a control character, or extensions take too many bytes.
+    Extension,
+    /// CRLF was expected.
+    LineEnd,
+    /// The trailer section holds a control character or is too long.
+    Trailer,
+}
+
+impl fmt::Display for ChunkError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ChunkError::Size => "bad chunk size",
+            ChunkError::Extension => "bad or too long chunk extension",
+            ChunkError::LineEnd => "a chunk does not end in CRLF",
+            ChunkError::Trailer => "bad or too long trailer section",
+        })
+    }
+}
+
+impl Decoder {
+    /// Decodes from the front of `input`, up to the end of the input, of one run of data, or of
+    /// the body, whichever comes first. Call it until everything is consumed or it is done.
+    ///
+    /// # Errors
+    /// A [`ChunkError`] at the first byte that no valid body could have there.
+    pub fn decode<'i>(&mut self, input: &'i [u8]) -> Result<Decoded<'i>, ChunkError> {
+        let mut consumed = 0;
+        while consumed < input.len() && self.state != State::Done {
+            if self.state == State::Data {
+                let available = &input[consumed..];
+                let take =
+                    available.len().min(usize::try_from(self.data_left).unwrap_or(usize::MAX));
+                self.data_left -= take as u64;
+                if self.data_left == 0 {
+                    self.state = State::DataCr;
+                }
+                return Ok(Decoded {
+                    consumed: consumed + take,
+                    data: &available[..take],
+                    done: false,
+                });
+            }
+            self.state = self.step(input[consumed])?;
+            consumed += 1;
+        }
+        Ok(Decoded { consumed, data: &[], done: self.state == State::Done })
+    }
+
+    /// The state after one byte of framing.
+    fn step(&mut self, byte: u8) -> Result<State, ChunkError> {
+        self.line_bytes += 1;
+        match self.state {
+            State::Size => self.size(byte),
+            State::Extension => self.extension(byte),
+            State::SizeLf => {
+                expect(byte, b'\n')?;
+                self.line_bytes = 0;
+                Ok(if self.data_left == 0 { State::TrailerStart } else { State::Data })
+            }
+            State::DataCr => expect(byte, b'\r').map(|()| State::DataLf),
+            State::DataLf => {
+                expect(byte, b'\n')?;
+                self.line_bytes = 0;
+                Ok(State::Size)
+            }
+            State::TrailerStart if byte == b'\r' => Ok(State::EndLf),
+            State::TrailerStart | State::Trailer => self.trailer(byte),
+            State::TrailerLf => expect(byte, b'\n').map(|()| State::TrailerStart),
+            State::EndLf => expect(byte, b'\n').map(|()| State::Done),
+            State::Data | State::Done => unreachable!("decode() steps through framing only"),
+        }
+    }
+
+    fn size(&mut self, byte: u8) -> Result<State, ChunkError> {
+        let digits_before = self.line_bytes - 1;
+        match (byte as char).to_digit(16) {
+            Some(digit) if digits_before < SIZE_DIGITS_MAX => {
+                self.data_left = self.data_left << 4 | u64::from(digit);
+                Ok(State::Size)
+            }
+            None if digits_before > 0 && byte == b'\r' => Ok(State::SizeLf),
+            None if digits_before > 0 && byte == b';' => Ok(State::Extension),
+            _ => Err(ChunkError::Size),
+        }
+    }
+
+    fn extension(&mut self, byte: u8) -> Result<State, ChunkError> {
+        self.extension_bytes += 1;
+        let too_long =
+            self.line_bytes > SIZE_LINE_BYTES_MAX || self.extension_bytes > EXTENSION_BYTES_MAX;
+        match byte {
+            _ if too_long => Err(ChunkError::Extension),
+            b'\r' => Ok(State::SizeLf),
+            b'\t' | 0x20..=0x7e => Ok(State::Extension),
+            _ => Err(ChunkError::Extension),
+        }
+    }
+
+    fn trailer(&mut self, byte: u8) -> Result<State, ChunkError> {
+        match byte {
+            _ if self.line_bytes > TRAILER_BYTES_MAX => Err(ChunkError::Trailer),
+            b'\r' => Ok(State::TrailerLf),
+            b'\t' | 0x20..=0x7e | 0x80.. => Ok(State::Trailer),
+            _ => Err(ChunkError::Trailer),
+        }
+    }
+}
+
+fn expect(byte: u8, wanted: u8) -> Result<(), ChunkError> {
+    if byte == wanted { Ok(()) } else { Err(ChunkError::LineEnd) }
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum State {
+    #[default]
+    Size,
+    Extension,
+    SizeLf,
+    Data,
+    DataCr,
+    DataLf,
+    TrailerStart,
+    Trailer,
+    TrailerLf,
+    EndLf,
+    Done,
+}
+
+/// Eight digits name four gigabytes, far above any body we take, and cannot overflow.
+const SIZE_DIGITS_MAX: u32 = 8;
+/// A server that ignores extensions has no use for a long line.
+const SIZE_LINE_BYTES_MAX: u32 = 256;
+const EXTENSION_BYTES_MAX: u32 = 16 * 1024;
+const TRAILER_BYTES_MAX: u32 = 8 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Decodes `input` handed over in pieces that end at each of `cuts`; gives the body and what
+    /// is left behind it, or the error.
+    fn decode_cut(input: &[u8], cuts: &[usize]) -> Result<(Vec<u8>, bool, usize), ChunkError> {
+        let mut decoder = Decoder::default();
+        let (mut body, mut done, mut at) = (Vec::new(), false, 0);
+        for &end in cuts.iter().chain([&input.len()]) {
+            while at < end && !done {
+                let decoded = decoder.decode(&input[at..end])?;
+                assert!(decoded.consumed > 0, "no progress on {:?}", &input[at..end]);
+                body.extend_from_slice(decoded.data);
+                at += decoded.consumed;
+                done = decoded.done;
+            }
+        }
+        Ok((body, done, input.len() - at))
+    }
+
+    /// The same verdict for the whole input, for every two-way cut, and byte by byte.
+    fn check(input: &[u8], expected: Result<(&[u8], bool, usize), ChunkError>) {
+        let expected = expected.map(|(body, done, left)| (body.to_vec(), done, left));
+        for cut in 0..=input.len() {
+            assert_eq!(
+                decode_cut(input, &[cut]),
+                expected,
+                "cut at {cut} of {:?}",
+                input.escape_ascii().to_string()
+            );
+        }
+        let every: Vec<usize> = (0..input.len()).collect();
+        assert_eq!(decode_cut(input, &every), expected);
+    }
+
+    #[test]
+    fn valid_bodies() {
+        check(b"0\r\n\r\n", Ok((b"", true, 0)));
+        check(b"5\r\nhello\r\n0\r\n\r\nGET", Ok((b"hello", true, 3)));
+        check(b"5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n", Ok((b"hello world", true, 0)));
+        check(
+            b"00A;name=\"v\"\r\n0123456789\r\n000\r\nX: y\r\nZ: \xff\r\n\r\n",
+            Ok((b"0123456789", true, 0)),
+        );
+        check(b"5\r\nhel", Ok((b"hel", false, 0)));
+    }
+
+    #[test]
+    fn sizes_that_are_no_sizes() {
+        for size in
+            ["", "0x5", "+5", "-1", "1_0", " 5", "5 ", "g", ";x", "FFFFFFFFF", "FFFFFFFFFFFFFFFF0"]
+        {
+            check(format!("{size}\r\nhello\r\n0\r\n\r\n").as_bytes(), Err(ChunkError::Size));
+        }
+    }
+
+    #[test]
+    fn line_ends_are_crlf_only() {
+        check(b"5\nhello\r\n0\r\n\r\n", Err(ChunkError::Size));
+        check(b"5\rXhello\r\n0\r\n\r\n", Err(ChunkError::LineEnd));
+        check(b"5\r\nhello\n0\r\n\r\n", Err(ChunkError::LineEnd));
+        check(b"5\r\nhelloo\r\n0\r\n\r\n", Err(ChunkError::LineEnd));
+        check(b"0\r\n\n", Err(ChunkError::Trailer));
+        check(b"0\r\n\rX", Err(ChunkError::LineEnd));
+    }
+
+    #[test]
+    fn extensions_are_ignored_but_bounded() {
+        check(b"5;\nhello\r\n0\r\n\r\n", Err(ChunkError::Extension));
+        check(b"5;a\0b\r\nhello\r\n0\r\n\r\n", Err(ChunkError::Extension));
+        let long = format!("5;{}\r\nhello\r\n0\r\n\r\n", "x".repeat(300));
+        assert_eq!(decode_cut(long.as_bytes(), &[]), Err(ChunkError::Extension));
+        let many: String = (0..200).map(|_| format!("1;{}\r\nz\r\n", "x".repeat(100))).collect();
+        assert_eq!(decode_cut(many.as_bytes(), &[]), Err(ChunkError::Extension));
+    }
+
+    #[test]
+    fn trailers_are_ignored_but_bounded() {
+        check(b"0\r\nContent-Length: 5\r\n\r\n", Ok((b"", true, 0)));
+        check(b"0\r\nX: a\0\r\n\r\n", Err(ChunkError::Trailer));
+        let long = format!("0\r\nX: {}\r\n\r\n", "x".repeat(9000));
+        assert_eq!(decode_cut(long.as_bytes(), &[]), Err(ChunkError::Trailer));
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        for len in [1, 9, 10, 15, 16, 255, 256, 4095, 4096, 65_535, 65_536, 1 << 20] {
+            let payload: Vec<u8> = (0..len).map(|i| i as u8).collect();
+            let mut wire = Vec::new();
+            append(&payload, &mut wire);
+            wire.extend_from_slice(LAST_CHUNK);
+            assert_eq!(decode_cut(&wire, &[]), Ok((payload, true, 0)));
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "ends the body")]
+    fn an_empty_chunk_is_a_programming_error() {
+        size_line(0, &mut [0; SIZE_LINE_MAX]);
+    }
+}

@@ -1,0 +1,535 @@
+//! A request head becomes a [`Head`], or a refusal that names its reason.
+//!
+//! httparse does the tokenizing and rejects most malformed syntax: a space before a colon, folded
+//! lines, bare CR and control characters. What it leaves open is closed here, each deviation
+//! having one behaviour:
+//!
+//! | httparse accepts | here |
+//! |---|---|
+//! | a bare LF as line end | 400 |
+//! | any number of empty lines in front of the request | two; then 400 |
+//! | non-ASCII bytes and `#` in the target | 400 |
+//! | any `Host`, none, or several | 400 unless there is one plausible one (none is fine for HTTP/1.0) |
+//! | any `Content-Length` | 400 unless it is one run of digits |
+//! | any `Transfer-Encoding` | `chunked` alone; a list around it is 400, anything else 501 |
+//! | both of them | 400: two parties could disagree about where the body ends |
+
+use crate::wire::target;
+use std::fmt;
+
+/// The parts of a request head that the server acts on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Head<'b> {
+    /// The request method.
+    pub method: Method,
+    /// The target's path, as it stands in the request.
+    pub path: &'b str,
+    /// The target's query, as it stands in the request; empty if there is none.
+    pub query: &'b str,
+    /// The version of the protocol.
+    pub version: Version,
+    /// How the end of the body is found.
+    pub body: BodyLength,
+    /// The connection cannot be used for another request: HTTP/1.0, or `Connection: close`.
+    pub close: bool,
+    /// The client waits for `100 Continue` before it sends the body.
+    pub expect_continue: bool,
+    /// `Host`, as it stands.
+    pub host: Option<&'b str>,
+    /// `Origin`, if it is text.
+    pub origin: Option<&'b str>,
+    /// `Authorization`, as it stands.
+    pub authorization: Option<&'b [u8]>,
+    /// `Content-Type` without its parameters.
+    pub media_type: Option<&'b str>,
+    /// The first `Last-Event-ID` that is not empty.
+    pub last_event_id: Option<&'b [u8]>,
+}
+
+/// Request methods: those that some route knows, and the rest by what they are answered with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Method {
+    Get,
+    Head,
+    Post,
+    Patch,
+    Options,
+    /// A standard method that no route has: 405.
+    Foreign,
+    /// Not a method of RFC 9110 or RFC 5789: 501.
+    Unknown,
+}
+
+/// HTTP versions that can be spoken here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Version {
+    Http10,
+    Http11,
+}
+
+/// How the end of a request's body is found (RFC 9112 §6.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyLength {
+    /// So many bytes; zero if the head names no body.
+    Bytes(u64),
+    /// The chunked coding says when it ends.
+    Chunked,
+}
+
+/// The sizes at which a head is refused.
+#[derive(Debug, Clone, Copy)]
+pub struct HeadLimits {
+    /// Bytes of the whole head.
+    pub head_bytes_max: usize,
+    /// Bytes of the request target.
+    pub target_bytes_max: usize,
+}
+
+/// An answer that ends the connection: after a malformed request nobody knows where the next
+/// one begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refusal {
+    /// The status of the answer.
+    pub status: u16,
+    /// The reason, for the body of the answer and the log.
+    pub why: &'static str,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.status, self.why)
+    }
+}
+
+/// Parses the head at the front of `input`. Gives the head and its length in bytes, or `None` if
+/// more input is needed.
+///
+/// Each call starts over, so call it again only when the new bytes hold an LF: fed a byte at a
+/// time, a head of 8 KiB would otherwise cost 33 million steps.
+///
+/// # Errors
+/// The [`Refusal`] to answer with.
+pub fn parse<'b>(
+    input: &'b [u8],
+    limits: &HeadLimits,
+) -> Result<Option<(Head<'b>, usize)>, Refusal> {
+    let empty_lines = input.chunks(2).take_while(|pair| pair == b"\r\n").count();
+    if empty_lines > EMPTY_LINES_MAX {
+        return refuse(400, "too many empty lines before the request");
+    }
+    let start = 2 * empty_lines;
+    let window = &input[start..input.len().min(start + limits.head_bytes_max)];
+    let end = window.windows(4).position(|four| four == b"\r\n\r\n").map(|at| at + 4);
+    let head = &window[..end.unwrap_or(window.len())];
+    check_line_ends(head)?;
+
+    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    let mut request = httparse::Request::new(&mut headers);
+    let status = request.parse(head).map_err(refusal_of)?;
+    if status.is_complete() {
+        return interpret(&request, limits).map(|parsed| Some((parsed, start + head.len())));
+    }
+    if window.len() == limits.head_bytes_max {
+        return refuse_too_long(head);
+    }
+    Ok(None)
+}
+
+/// A line feed without a carriage return. RFC 9112 §2.2 permits accepting it; a parser in front
+/// of us may not, and then the two see different requests.
+fn check_line_ends(head: &[u8]) -> Result<(), Refusal> {
+    let bare = |at: usize| at == 0 || head[at - 1] != b'\r';
+    if head.iter().enumerate().any(|(at, &byte)| byte == b'\n' && bare(at)) {
+        return refuse(400, "a line of the head does not end in CRLF");
+    }
+    Ok(())
+}
+
+fn refusal_of(error: httparse::Error) -> Refusal {
+    let (status, why) = match error {
+        httparse::Error::TooManyHeaders => (431, "too many header fields"),
+        httparse::Error::Version => (505, "not HTTP/1.0 or HTTP/1.1"),
+        httparse::Error::HeaderName => (400, "bad header field name"),
+        httparse::Error::HeaderValue => (400, "bad header field value"),
+        _ => (400, "not an HTTP request"),
+    };
+    Refusal { status, why }
+}
+
+/// The head does not end within its limit: say which part of it is too long.
+fn refuse_too_long<T>(head: &[u8]) -> Result<T, Refusal> {
+    let request_line = head.split(|&byte| byte == b'\r').next().unwrap_or(head);
+    if request_line.len() < head.len() {
+        refuse(431, "the request head is too long")
+    } else if request_line.iter().take(METHOD_BYTES_MAX + 1).any(|&byte| byte == b' ') {
+        refuse(414, "the request target is too long")
+    } else {
+        refuse(400, "the request method is too long")
+    }
+}
+
+fn interpret<'b>(
+    request: &httparse::Request<'_, 'b>,
+    limits: &HeadLimits,
+) -> Result<Head<'b>, Refusal> {
+    let target = request.path.unwrap_or_default();
+    if target.len() > limits.target_bytes_max {
+        return refuse(414, "the request target is too long");
+    }
+    let method = Method::of(request.method.unwrap_or_default());
+    let version = if request.version == Some(0) { Version::Http10 } else { Version::Http11 };
+    let (path, query) = match target::split(target) {
+        _ if !target.is_ascii() || target.contains('#') => {
+            return refuse(400, "bad request target");
+        }
+        Some(parts) => parts,
+        None if target == "*" && method == Method::Options => ("*", ""),
+        None => return refuse(400, "bad request target"),
+    };
+    let mut head = Head {
+        method,
+        path,
+        query,
+        version,
+        body: BodyLength::Bytes(0),
+        close: version == Version::Http10,
+        expect_continue: false,
+        host: None,
+        origin: None,
+        authorization: None,
+        media_type: None,
+        last_event_id: None,
+    };
+    let mut fields = FramingFields::default();
+    for header in request.headers.iter() {
+        interpret_field(&mut head, &mut fields, header.name, header.value)?;
+    }
+    if head.host.is_none() && version == Version::Http11 {
+        return refuse(400, "no Host");
+    }
+    head.body = fields.body_length(version)?;
+    Ok(head)
+}
+
+/// The two fields that say where a body ends, kept until both have been looked for.
+#[derive(Debug, Default)]
+struct FramingFields<'b> {
+    content_length: Option<&'b [u8]>,
+    transfer_encoding: Option<&'b [u8]>,
+}
+
+fn interpret_field<'b>(
+    head: &mut Head<'b>,
+    fields: &mut FramingFields<'b>,
+    name: &str,
+    value: &'b [u8],
+) -> Result<(), Refusal> {
+    let is = |expected: &str| name.eq_ignore_ascii_case(expected);
+    // By length first: most fields of a browser's request are none of ours.
+    match name.len() {
+        4 if is("host") => {
+            let text = std::str::from_utf8(value).ok().filter(|host| plausible_host(host));
+            if text.is_none() || head.host.is_some() {
+                return refuse(400, "bad Host");
+            }
+            head.host = text;
+        }
+        6 if is("origin") => head.origin = std::str::from_utf8(value).ok(),
+        6 if is("expect") && head.version == Version::Http11 => {
+            if !value.eq_ignore_ascii_case(b"100-continue") {
+                return refuse(417, "unknown expectation");
+            }
+            head.expect_continue = true;
+        }
+        10 if is("connection") => {
+            let mut options = value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
+            head.close |= options.any(|option| option.eq_ignore_ascii_case(b"close"));
+        }
+        12 if is("content-type") => {
+            let essence = value.split(|&byte| byte == b';').next().unwrap_or_default();
+            head.media_type = std::str::from_utf8(essence).ok().map(str::trim_ascii);
+        }
+        13 if is("authorization") && head.authorization.replace(value).is_some() => {
+            return refuse(400, "several Authorization fields");
+        }
+        13 if is("last-event-id") && !value.is_empty() => {
+            head.last_event_id.get_or_insert(value);
+        }
+        14 if is("content-length") && fields.content_length.replace(value).is_some() => {
+            return refuse(400, "several Content-Length fields");
+        }
+        17 if is("transfer-encoding") && fields.transfer_encoding.replace(value).is_some() => {
+            return refuse(400, "several Transfer-Encoding fields");
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Neither user information nor a path nor a list: a host and perhaps a port.
+fn plausible_host(host: &str) -> bool {
+    host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=:[]".contains(&byte))
+}
+
+impl FramingFields<'_> {
+    fn body_length(&self, version: Version) -> Result<BodyLength, Refusal> {
+        match (self.content_length, self.transfer_encoding) {
+            (None, None) => Ok(BodyLength::Bytes(0)),
+            (Some(_), Some(_)) => refuse(400, "both Content-Length and Transfer-Encoding"),
+            (Some(length), None) => match content_length(length) {
+                Some(bytes) => Ok(BodyLength::Bytes(bytes)),
+                None => refuse(400, "bad Content-Length"),
+            },
+            (None, Some(_)) if version == Version::Http10 => {
+                refuse(400, "Transfer-Encoding in HTTP/1.0")
+            }
+            (None, Some(coding)) if coding.eq_ignore_ascii_case(b"chunked") => {
+                Ok(BodyLength::Chunked)
+            }
+            (None, Some(coding)) if mentions_chunked(coding) => {
+                refuse(400, "bad Transfer-Encoding")
+            }
+            (None, Some(b"")) => refuse(400, "bad Transfer-Encoding"),
+            (None, Some(_)) => refuse(501, "unknown Transfer-Encoding"),
+        }
+    }
+}
+
+/// `1*DIGIT`, nothing around it, and no more digits than fit.
+fn content_length(value: &[u8]) -> Option<u64> {
+    let digits = value.iter().all(u8::is_ascii_digit) && (1..=19).contains(&value.len());
+    digits.then(|| std::str::from_utf8(value).ok()?.parse().ok()).flatten()
+}
+
+fn mentions_chunked(coding: &[u8]) -> bool {
+    coding.windows(b"chunked".len()).any(|window| window.eq_ignore_ascii_case(b"chunked"))
+}
+
+impl Method {
+    /// Methods are case-sensitive (RFC 9110 §9.1).
+    fn of(name: &str) -> Method {
+        match name {
+            "GET" => Method::Get,
+            "HEAD" => Method::Head,
+            "POST" => Method::Post,
+            "PATCH" => Method::Patch,
+            "OPTIONS" => Method::Options,
+            "PUT" | "DELETE" | "TRACE" | "CONNECT" => Method::Foreign,
+            _ => Method::Unknown,
+        }
+    }
+}
+
+fn refuse<T>(status: u16, why: &'static str) -> Result<T, Refusal> {
+    Err(Refusal { status, why })
+}
+
+/// RFC 9112 §2.2 asks for tolerance of at least one.
+const EMPTY_LINES_MAX: usize = 2;
+const HEADERS_MAX: usize = 100;
+const METHOD_BYTES_MAX: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: HeadLimits = HeadLimits { head_bytes_max: 16 * 1024, target_bytes_max: 8 * 1024 };
+
+    /// The verdict on a whole head, which must be the same with anything behind it, and before
+    /// the head is whole the verdict may only be "more" or the same refusal.
+    fn verdict(request: &[u8]) -> Result<Option<(Head<'_>, usize)>, Refusal> {
+        let verdict = parse(request, &LIMITS);
+        for end in 0..request.len().min(400) {
+            match (parse(&request[..end], &LIMITS), &verdict) {
+                (Ok(None), _) => {}
+                (Err(early), Err(late)) => assert_eq!(early.status, late.status),
+                (early, late) => panic!("{early:?} at {end}, then {late:?}"),
+            }
+        }
+        verdict
+    }
+
+    #[track_caller]
+    fn accepted(request: &str) -> Head<'_> {
+        let (head, bytes) = verdict(request.as_bytes()).expect("accepted").expect("complete");
+        assert_eq!(bytes, request.len());
+        head
+    }
+
+    #[track_caller]
+    fn refused(request: impl AsRef<[u8]>, status: u16) {
+        let request = request.as_ref();
+        match verdict(request) {
+            Err(refusal) => assert_eq!(
+                refusal.status,
+                status,
+                "{refusal} for {:?}",
+                request.escape_ascii().to_string()
+            ),
+            Ok(parsed) => {
+                panic!("accepted as {parsed:?}: {:?}", request.escape_ascii().to_string())
+            }
+        }
+    }
+
+    #[track_caller]
+    fn refused_with(field: &str, status: u16) {
+        refused(format!("POST / HTTP/1.1\r\nHost: h\r\n{field}\r\n\r\n"), status);
+    }
+
+    #[test]
+    fn what_the_server_acts_on() {
+        let head = accepted(
+            "GET /events/a?x=y HTTP/1.1\r\nhost: h:80\r\nLAST-EVENT-ID: 7\r\nOrigin: http://o\r\n\
+             Content-Type: Text/Plain; charset=utf-8\r\nConnection: keep-alive, Close\r\nAuthorization: Bearer t\r\n\r\n",
+        );
+        assert_eq!(head.method, Method::Get);
+        assert_eq!((head.path, head.query), ("/events/a", "x=y"));
+        assert_eq!((head.host, head.origin), (Some("h:80"), Some("http://o")));
+        assert_eq!(head.last_event_id, Some(&b"7"[..]));
+        assert_eq!(head.media_type, Some("Text/Plain"));
+        assert_eq!(head.authorization, Some(&b"Bearer t"[..]));
+        assert!(head.close);
+        assert_eq!(head.body, BodyLength::Bytes(0));
+    }
+
+    #[test]
+    fn versions_and_persistence() {
+        assert!(accepted("GET / HTTP/1.0\r\n\r\n").close);
+        assert!(!accepted("GET / HTTP/1.1\r\nHost: h\r\n\r\n").close);
+        refused("GET / HTTP/1.1\r\n\r\n", 400);
+        for version in ["HTTP/9.9", "HTTP/2.0", "http/1.1", "HTTP/01.01"] {
+            refused(format!("GET / {version}\r\nHost: h\r\n\r\n"), 505);
+        }
+        refused("GET /\r\n\r\n", 400);
+        refused("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505);
+        refused(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400);
+    }
+
+    #[test]
+    fn request_lines() {
+        for line in [
+            "GET  / HTTP/1.1",
+            "GET\t/ HTTP/1.1",
+            "GET /a b HTTP/1.1",
+            "GET * HTTP/1.1",
+            "GET /\0 HTTP/1.1",
+        ] {
+            let result = verdict(format!("{line}\r\nHost: h\r\n\r\n").as_bytes())
+                .map(|parsed| parsed.is_some());
+            assert!(matches!(result, Err(Refusal { status: 400 | 505, .. })), "{line}: {result:?}");
+        }
+        for target in ["/é", "/#a", "a", "ftp://h/"] {
+            refused(format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n"), 400);
+        }
+        assert_eq!(accepted("GET http://x/y?z HTTP/1.1\r\nHost: h\r\n\r\n").path, "/y");
+        assert_eq!(accepted("OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n").path, "*");
+        assert_eq!(accepted("get / HTTP/1.1\r\nHost: h\r\n\r\n").method, Method::Unknown);
+        assert_eq!(accepted("DELETE / HTTP/1.1\r\nHost: h\r\n\r\n").method, Method::Foreign);
+    }
+
+    #[test]
+    fn line_ends_and_empty_lines() {
+        refused("GET / HTTP/1.1\nHost: h\r\n\r\n", 400);
+        refused("GET / HTTP/1.1\r\nHost: h\n\r\n", 400);
+        refused("GET / HTTP/1.1\r\nHost: h\r\n\n", 400);
+        refused("\nGET / HTTP/1.1\r\nHost: h\r\n\r\n", 400);
+        accepted("\r\n\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n");
+        refused("\r\n\r\n\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n", 400);
+    }
+
+    #[test]
+    fn fields() {
+        for field in [
+            "X : a",
+            "X: a\r\n b",
+            ": a",
+            "B[d: a",
+            "X: a\rb",
+            "X: a\0",
+            "X: \x07",
+            "Transfer-Encoding:\r\n chunked",
+        ] {
+            refused_with(field, 400);
+        }
+        refused("GET / HTTP/1.1\r\n Host: h\r\n\r\n", 400);
+        for host in ["u@h", "h/x", "a, b", "h\r\nHost: h", "h?x"] {
+            refused(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"), 400);
+        }
+        refused_with("Authorization: a\r\nAuthorization: a", 400);
+        refused_with("Expect: 200-maybe", 417);
+    }
+
+    #[test]
+    fn content_lengths() {
+        let length = |value: &str| {
+            parse(
+                format!("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: {value}\r\n\r\n").as_bytes(),
+                &LIMITS,
+            )
+            .map(|parsed| parsed.unwrap().0.body)
+        };
+        for value in ["5", "005", "\t5", "5 "] {
+            assert_eq!(length(value), Ok(BodyLength::Bytes(5)), "{value:?}");
+        }
+        for value in [
+            "+5",
+            "-1",
+            "-0",
+            "abc",
+            "0x5",
+            "0o5",
+            "1_0",
+            "1 0",
+            "1Z",
+            "",
+            "99999999999999999999",
+            "5, 10",
+            "5, 5",
+        ] {
+            refused_with(&format!("Content-Length: {value}"), 400);
+        }
+        refused_with("Content-Length: 5\r\nContent-Length: 5", 400);
+    }
+
+    #[test]
+    fn transfer_encodings() {
+        for value in ["chunked", "Chunked", "chunked "] {
+            let request =
+                format!("POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: {value}\r\n\r\n");
+            assert_eq!(accepted(&request).body, BodyLength::Chunked);
+        }
+        for value in ["gzip", "identity"] {
+            refused_with(&format!("Transfer-Encoding: {value}"), 501);
+        }
+        for value in [
+            "",
+            "xchunked",
+            "chunkedchunked",
+            "chunked, gzip",
+            "gzip, chunked",
+            "chunked, chunked",
+            "\u{a0}chunked",
+        ] {
+            refused_with(&format!("Transfer-Encoding: {value}"), 400);
+        }
+        refused_with("Transfer-Encoding: \u{b}chunked", 400);
+        refused_with("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked", 400);
+        refused_with("Transfer-Encoding: chunked\r\nContent-Length: 5", 400);
+        refused_with("Content-Length: 5\r\nTransfer-Encoding: CHUNKED", 400);
+        refused("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", 400);
+    }
+
+    #[test]
+    fn sizes() {
+        accepted(&format!("GET /{} HTTP/1.1\r\nHost: h\r\n\r\n", "x".repeat(8000)));
+        refused(format!("GET /{} HTTP/1.1\r\nHost: h\r\n\r\n", "x".repeat(9000)), 414);
+        refused(format!("GET /{} HTTP/1.1\r\nHost: h\r\n\r\n", "x".repeat(100_000)), 414);
+        refused(format!("{} / HTTP/1.1\r\nHost: h\r\n\r\n", "X".repeat(100_000)), 400);
+        refused_with(&format!("X: {}", "x".repeat(100_000)), 431);
+        refused_with(&"X: y\r\n".repeat(200), 431);
+        refused("\r\n".repeat(500_000), 400);
+    }
+}
