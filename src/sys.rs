@@ -63,6 +63,13 @@ pub fn thread_cpu_time() -> io::Result<Duration> {
     Ok(Duration::new(time.tv_sec as u64, time.tv_nsec as u32))
 }
 
+/// The size of a page of memory, in bytes (`_SC_PAGESIZE`, sysconf(3)).
+pub fn page_bytes() -> u64 {
+    // SAFETY: the call has no preconditions.
+    let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    u64::try_from(bytes).unwrap_or(4096)
+}
+
 fn check(result: libc::c_int) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
@@ -100,6 +107,11 @@ mod tests {
     fn a_processor_that_does_not_exist_is_refused() {
         assert_eq!(bind_to_cpu(1000).unwrap_err().kind(), io::ErrorKind::InvalidInput);
         assert_eq!(bind_to_cpu(100_000).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+    }
+
+    #[test]
+    fn pages_have_a_size() {
+        assert!(page_bytes().is_power_of_two() && page_bytes() >= 4096);
     }
 
     #[test]

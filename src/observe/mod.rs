@@ -5,6 +5,9 @@
 //!
 //! * [`counters`]: calls, bytes, frames, wake-ups, closes by reason.
 //! * [`histogram`]: distributions at a fixed relative resolution.
+//! * `metrics`: all of it as OpenMetrics text (feature `admin`).
 
 pub mod counters;
 pub mod histogram;
+#[cfg(feature = "admin")]
+pub mod metrics;

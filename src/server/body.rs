@@ -42,7 +42,7 @@ pub(super) enum Sink {
     /// The body is an event stream, and its events are published as they arrive.
     Feed(FeedSink),
     /// The body changes knobs.
-    #[cfg(any())]
+    #[cfg(feature = "admin")]
     Knobs { query: String, json: Vec<u8> },
 }
 

@@ -236,8 +236,7 @@ impl<P: Platform> Server<P> {
             (Outcome::BudgetSpent, _) => self.list(key),
             (Outcome::Closed(reason), _) => self.close(key, reason),
             (Outcome::Drained, &Phase::Ending(reason)) => {
-                self.write_stream_end(key);
-                self.connections[key].enter(Phase::Finishing(reason), self.now_ns);
+                self.cut_off(key, reason);
                 self.flush_connection(key);
             }
             (Outcome::Drained, &Phase::Finishing(reason)) => self.close(key, reason),
@@ -275,22 +274,13 @@ impl<P: Platform> Server<P> {
         self.flush_connection(key);
     }
 
-    fn write_stream_end(&mut self, key: u32) {
-        let retry_ms = self.jitter.stretch(self.config.times.retry_ms);
-        self.text.clear();
-        let written = write!(self.text, "retry: {retry_ms}\n\n");
-        debug_assert!(written.is_ok(), "a String takes everything");
-        self.write_private(key);
-        self.write_last_chunk(key);
-    }
-
     /// Compares each cursor with its log's tail: one that has fallen behind it has lost events.
     fn look_for_overrun(&mut self, key: u32) {
         for nth in 0..self.connections[key].cursors.as_slice().len() {
             let connection = &self.connections[key];
-            let cursor = connection.cursors.as_slice()[nth];
-            let topic = &self.hub.topics()[cursor.topic as usize];
-            if cursor.next < topic.log.first() {
+            // A stream that was cut off has no cursors left.
+            let Some(cursor) = connection.cursors.as_slice().get(nth) else { return };
+            if cursor.next < self.hub.topics()[cursor.topic as usize].log.first() {
                 self.overrun(key, nth);
             }
         }
@@ -302,17 +292,12 @@ impl<P: Platform> Server<P> {
         let topic = &self.hub.topics()[cursor.topic as usize];
         let policy = self.deliveries.of(&topic.name).overrun;
         let (key_of_topic, log) = (cursor.topic, &topic.log);
-        let missed = cursor.next;
         if policy == Overrun::Close {
-            // Its last id is from before the loss, so it learns of it when it comes back.
-            cursor.next = log.end();
-            self.counters.events_lost += log.first() - missed;
-            if matches!(connection.phase, Phase::Stream) {
-                connection.enter(Phase::Ending(CloseReason::Overrun), self.now_ns);
-            }
-            return;
+            self.counters.events_lost += log.first() - cursor.next;
+            // Its last id is from before the loss, and with that it shall come back.
+            return self.cut_off(key, CloseReason::Overrun);
         }
-        cursor.next = policy.go_on_at(log);
+        let missed = std::mem::replace(&mut cursor.next, policy.go_on_at(log));
         let gap = Gap {
             from: Some(connection.delivered),
             to: (cursor.next < log.end()).then(|| log.entry(cursor.next).seq),
@@ -320,6 +305,18 @@ impl<P: Platform> Server<P> {
             reason: GapReason::Overrun,
         };
         self.write_gap(key, key_of_topic, gap);
+    }
+
+    /// Ends a stream behind what it has got so far: from here on no event may reach it.
+    fn cut_off(&mut self, key: u32, reason: CloseReason) {
+        self.unsubscribe(key);
+        let retry_ms = self.jitter.stretch(self.config.times.retry_ms);
+        self.text.clear();
+        let written = write!(self.text, "retry: {retry_ms}\n\n");
+        debug_assert!(written.is_ok(), "a String takes everything");
+        self.write_private(key);
+        self.write_last_chunk(key);
+        self.connections[key].enter(Phase::Finishing(reason), self.now_ns);
     }
 }
 

@@ -208,7 +208,7 @@ impl<P: Platform> Server<P> {
                 Ok(())
             }
             Sink::Feed(feed) => self.feed(feed, data),
-            #[cfg(any())]
+            #[cfg(feature = "admin")]
             Sink::Knobs { json, .. } => {
                 if json.len() + data.len() > KNOBS_BYTES_MAX {
                     return Err((413, format!("the body is longer than {KNOBS_BYTES_MAX} bytes")));
@@ -223,7 +223,7 @@ impl<P: Platform> Server<P> {
         match body.sink {
             Sink::Event(event) => self.finish_event(key, &body.exchange, event),
             Sink::Feed(feed) => self.finish_feed(key, &body.exchange, &feed),
-            #[cfg(any())]
+            #[cfg(feature = "admin")]
             Sink::Knobs { query, json } => self.finish_knobs(key, &body.exchange, &query, &json),
         }
     }
@@ -249,5 +249,5 @@ fn wants_input<S>(connection: &super::connection::Connection<S>) -> bool {
 const UNSENT_ANSWERS_BYTES_MAX: usize = 64 << 10;
 /// A subscriber has nothing to say. A little is forgiven: the end of a pipelined junk, a newline.
 const CHATTER_BYTES_MAX: u32 = 64 << 10;
-#[cfg(any())]
+#[cfg(feature = "admin")]
 const KNOBS_BYTES_MAX: usize = 64 << 10;

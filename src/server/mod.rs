@@ -18,6 +18,8 @@
 //! (requests become answers), `publish`, `subscribe`, `flush` (events become writes), `sweep`
 //! (time passes), `shutdown`.
 
+#[cfg(feature = "admin")]
+mod admin;
 mod body;
 mod connection;
 mod deliveries;
@@ -414,3 +416,33 @@ impl<P: Platform> Server<P> {
 pub const OVER_LIMIT_MAX: usize = 64;
 /// What one call of `read` takes at most.
 const READ_BUFFER_BYTES: usize = 64 << 10;
+
+/// What the tests look at.
+#[cfg(any(test, feature = "testing"))]
+impl<P: Platform> Server<P> {
+    /// Checks what must hold between turns; panics if something does not.
+    pub fn check_invariants(&self) {
+        assert!(self.closing.is_empty());
+        let mut subscriptions = 0;
+        for (key, connection) in self.connections.iter() {
+            assert!(!connection.closing, "conn={key} was not reaped");
+            for cursor in connection.cursors.as_slice() {
+                let topic = &self.hub.topics()[cursor.topic as usize];
+                assert_eq!(topic.fanout.subscribers()[cursor.slot as usize], key);
+                assert!(cursor.next <= topic.log.end());
+                subscriptions += 1;
+            }
+            assert_eq!(connection.is_stream(), !connection.cursors.as_slice().is_empty());
+            if connection.listed {
+                let token = Token { key, generation: connection.generation };
+                assert!(self.listed.contains(&token), "conn={key} is on no list");
+            }
+        }
+        let listed: usize = self.hub.topics().iter().map(|(_, topic)| topic.fanout.len()).sum();
+        assert_eq!(subscriptions, listed);
+        let rings: usize = self.hub.topics().iter().map(|(_, topic)| topic.log.ring_bytes()).sum();
+        assert_eq!(rings, self.hub.memory().used_bytes);
+        let here: usize = self.addresses.values().sum();
+        assert_eq!(here, self.connections.len());
+    }
+}

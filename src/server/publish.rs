@@ -1,7 +1,7 @@
 //! Publishing: a request's body becomes events, events go into logs.
 
 use super::body::{EventSink, Exchange, FeedSink, Sink, Tally};
-use super::routes::{body_reader, check_topic};
+use super::routes::{body_reader, check_topic, is_loopback_name};
 use super::{Platform, Server};
 use crate::push::hub::{PublishError, Published, TooManyTopics};
 use crate::push::id::Seq;
@@ -11,7 +11,6 @@ use crate::wire::head::{BodyLength, Head};
 use crate::wire::json::Quoted;
 use crate::wire::response::CONTINUE;
 use crate::wire::target;
-use std::net::IpAddr;
 
 /// An event from a feed inside the process, with the topic it is for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -298,10 +297,7 @@ fn check_fields(event: &Event<'_>) -> Result<(), String> {
 /// Whether a page of `origin` was served by this very listener. Its host must be a loopback name:
 /// any other name can be made to point here by whoever owns it (DNS rebinding).
 fn is_own_page(origin: &str, host: &str) -> bool {
-    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
-    let address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-    let loopback = name == "localhost" || address.is_ok_and(|address| address.is_loopback());
-    loopback && origin.strip_prefix("http://") == Some(host)
+    is_loopback_name(host) && origin.strip_prefix("http://") == Some(host)
 }
 
 /// The token of `Authorization: Bearer TOKEN` (RFC 6750 §2.1).

@@ -8,6 +8,7 @@ use crate::wire::head::{BodyLength, Head, Method};
 use crate::wire::json::Quoted;
 use crate::wire::response::Response;
 use crate::wire::target::{self, Plus};
+use std::net::IpAddr;
 
 /// An answer that is sent whole.
 #[derive(Debug)]
@@ -41,7 +42,7 @@ impl<P: Platform> Server<P> {
                 let (status, text) = server.readiness();
                 server.answer_text(key, &exchange, status, text);
             }),
-            #[cfg(any())]
+            #[cfg(feature = "admin")]
             _ if connection.door == Door::Admin => self.route_admin(key, head, exchange),
             "/" if self.config.demo => {
                 self.read_only(key, head, exchange, |server, key, exchange| {
@@ -265,6 +266,16 @@ pub(super) fn check_topic(name: &str) -> Result<(), &'static str> {
     } else {
         Ok(())
     }
+}
+
+/// Whether a `Host` names this machine by way of the loopback interface.
+pub(super) fn is_loopback_name(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    name == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
 pub(super) const JSON: &str = "application/json";

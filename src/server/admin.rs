@@ -1,0 +1,291 @@
+//! The admin listener: `/metrics`, `/knobs`, `/topics`.
+//!
+//! It has no authentication. It listens on loopback addresses only, and answers only to a `Host`
+//! that is a loopback name, so that a page of some other site whose name was made to point here
+//! gets nothing.
+
+use super::body::{Exchange, Sink};
+use super::routes::{Answer, JSON, body_reader, is_loopback_name};
+use super::{Platform, Server};
+use crate::config::knobs::{self, KNOBS, Scope, Shown};
+use crate::config::{Config, Overrides};
+use crate::observe::metrics::{self, Snapshot};
+use crate::push::topic::{Topic, TopicKey};
+use crate::wire::head::{Head, Method};
+use crate::wire::target;
+use serde_json::{Map, Number, Value, json};
+
+impl<P: Platform> Server<P> {
+    /// Answers a request on the admin listener.
+    pub(super) fn route_admin(&mut self, key: u32, head: &Head<'_>, exchange: Exchange) {
+        if !head.host.is_none_or(is_loopback_name) {
+            let why = "the admin listener answers to loopback names only";
+            return self.refuse_head(key, head, exchange, 403, why);
+        }
+        match head.path {
+            "/metrics" => self.read_only(key, head, exchange, |server, key, exchange| {
+                let text = metrics::render(server.snapshot());
+                let answer = Answer {
+                    status: 200,
+                    media_type: metrics::MEDIA_TYPE,
+                    body: text.as_bytes(),
+                    field: None,
+                };
+                server.answer(key, &exchange, &answer);
+            }),
+            "/topics" => {
+                let query = head.query.to_string();
+                self.read_only(key, head, exchange, |server, key, exchange| {
+                    server.answer_result(key, &exchange, server.list_topics(&query));
+                });
+            }
+            "/knobs" if head.method == Method::Patch => {
+                let sink = Sink::Knobs { query: head.query.to_string(), json: Vec::new() };
+                self.begin_body(key, exchange, body_reader(head), sink);
+            }
+            "/knobs" if matches!(head.method, Method::Get | Method::Head) => {
+                let query = head.query.to_string();
+                self.read_only(key, head, exchange, |server, key, exchange| {
+                    server.answer_result(key, &exchange, server.show_knobs(&query));
+                });
+            }
+            "/knobs" => self.method_not_allowed(key, head, exchange, "GET, HEAD, PATCH"),
+            _ => {
+                let why = "there is /metrics, /knobs, /topics, /healthz and /readyz";
+                self.refuse_head(key, head, exchange, 404, why);
+            }
+        }
+    }
+
+    /// The body of a PATCH of knobs is complete: adopts all of it or nothing.
+    pub(super) fn finish_knobs(&mut self, key: u32, exchange: &Exchange, query: &str, json: &[u8]) {
+        let patched = topic_of(query).and_then(|topic| {
+            let config = patch(self.config(), topic.as_deref(), json)?;
+            config.validate()?;
+            self.reconfigure(config);
+            self.show_knobs(query)
+        });
+        self.answer_result(key, exchange, patched);
+    }
+
+    fn answer_result(&mut self, key: u32, exchange: &Exchange, result: Result<Value, String>) {
+        let (status, value) = match result {
+            Ok(value) => (200, value),
+            Err(why) => (400, json!({ "error": why })),
+        };
+        let text = format!("{value:#}\n");
+        self.answer(
+            key,
+            exchange,
+            &Answer { status, media_type: JSON, body: text.as_bytes(), field: None },
+        );
+    }
+
+    /// All knobs; or, for one topic, those that can be set for a topic.
+    fn show_knobs(&self, query: &str) -> Result<Value, String> {
+        let Some(topic) = topic_of(query)? else {
+            let config = self.config();
+            return Ok(Value::Object(KNOBS.iter().map(|knob| shown(knob, config)).collect()));
+        };
+        let overrides = self.config.topics.get(&topic);
+        let mut config = self.config.clone();
+        if let Some(overrides) = overrides {
+            config.delivery = self.config.delivery_with(overrides)?;
+        }
+        let for_topics = KNOBS.iter().filter(|knob| knob.scope == Scope::Topic);
+        let overridden: Vec<_> = overrides.into_iter().flat_map(Overrides::keys).collect();
+        Ok(json!({
+            "topic": topic,
+            "overridden": overridden,
+            "knobs": for_topics.map(|knob| shown(knob, &config)).collect::<Map<_, _>>(),
+        }))
+    }
+
+    /// Topics with what is in them: those with the most subscribers first.
+    fn list_topics(&self, query: &str) -> Result<Value, String> {
+        let mut limit = 100;
+        for parameter in target::query(query) {
+            match parameter.map_err(|bad| format!("bad percent-encoding in {bad:?}"))? {
+                (name, value) if name == "limit" => {
+                    limit = value.parse().map_err(|_| "limit wants a number")?;
+                }
+                (name, _) => return Err(format!("unknown parameter {name:?}; there is limit")),
+            }
+        }
+        let mut topics: Vec<(usize, &Topic)> = self.hub.topics().iter().collect();
+        topics.sort_by_key(|(_, topic)| (std::cmp::Reverse(topic.fanout.len()), &topic.name));
+        topics.truncate(limit.min(TOPICS_LISTED_MAX));
+        let listed: Vec<Value> =
+            topics.iter().map(|&(key, topic)| self.describe(key as TopicKey, topic)).collect();
+        Ok(json!({ "count": self.hub.topics().len(), "topics": listed }))
+    }
+
+    fn describe(&self, key: TopicKey, topic: &Topic) -> Value {
+        let (log, delivery) = (&topic.log, self.deliveries.of(&topic.name));
+        let id = |no| (no < log.end()).then(|| self.hub.id_text(key, log.entry(no).seq));
+        json!({
+            "name": topic.name,
+            "subscribers": topic.fanout.len(),
+            "events": log.len(),
+            "events_ever": log.end(),
+            "bytes": log.live_bytes(),
+            "ring_bytes": log.ring_bytes(),
+            "oldest_id": if log.is_empty() { None } else { id(log.first()) },
+            "newest_id": if log.is_empty() { None } else { id(log.end() - 1) },
+            "pending_bytes": topic.fanout.pending.bytes,
+            "idle_ms": self.now_ns.saturating_sub(topic.used_ns) / 1_000_000,
+            "write_path": delivery.write_path.name(),
+            "flush_policy": delivery.flush_policy.to_string(),
+        })
+    }
+
+    /// The state for the metrics.
+    fn snapshot(&self) -> Snapshot {
+        let mut snapshot = Snapshot {
+            counters: self.counters.clone(),
+            connections: self.connections.len(),
+            topics: self.hub.topics().len(),
+            log_bytes: self.hub.memory().used_bytes,
+            log_events: self.hub.topics().iter().map(|(_, topic)| topic.log.len()).sum(),
+            cpu_s: crate::sys::thread_cpu_time().map_or(0.0, |time| time.as_secs_f64()),
+            resident_bytes: resident_bytes(),
+            ..Snapshot::default()
+        };
+        for (_, connection) in self.connections.iter() {
+            snapshot.streams += usize::from(connection.is_stream());
+            snapshot.blocked += usize::from(connection.blocked);
+            snapshot.private_bytes += connection.private.len();
+        }
+        snapshot
+    }
+}
+
+/// The topic that a query of `/knobs` names.
+fn topic_of(query: &str) -> Result<Option<String>, String> {
+    let mut topic = None;
+    for parameter in target::query(query) {
+        match parameter.map_err(|bad| format!("bad percent-encoding in {bad:?}"))? {
+            (name, value) if name == "topic" => {
+                super::routes::check_topic(&value)?;
+                topic = Some(value.into_owned());
+            }
+            (name, _) => return Err(format!("unknown parameter {name:?}; there is topic")),
+        }
+    }
+    Ok(topic)
+}
+
+/// `config` with the changes of a JSON object, for all topics or for one.
+fn patch(config: &Config, topic: Option<&str>, json: &[u8]) -> Result<Config, String> {
+    let Value::Object(changes) = serde_json::from_slice(json).map_err(|error| error.to_string())?
+    else {
+        return Err("wants a JSON object of knobs".into());
+    };
+    let mut config = config.clone();
+    let mut overrides =
+        topic.and_then(|topic| config.topics.get(topic).cloned()).unwrap_or_default();
+    for (name, value) in &changes {
+        let knob = knobs::find(name)?;
+        match (topic, knob.scope) {
+            (_, Scope::Start) => return Err(format!("{name} can only be set at start")),
+            (Some(_), Scope::Live) => {
+                return Err(format!("{name} cannot be set for a single topic"));
+            }
+            (Some(_), Scope::Topic) if value.is_null() => {
+                overrides.remove(knob.name);
+            }
+            (Some(_), Scope::Topic) => {
+                // Tried at once, so that the message names the knob.
+                knob.set(&mut config.clone(), &plain(name, value)?)?;
+                overrides.insert(knob.name, plain(name, value)?);
+            }
+            (None, _) => knob.set(&mut config, &plain(name, value)?)?,
+        }
+    }
+    if let Some(topic) = topic {
+        config.topics.remove(topic);
+        if !overrides.is_empty() {
+            if config.topics.len() >= OVERRIDDEN_TOPICS_MAX {
+                return Err(format!(
+                    "{OVERRIDDEN_TOPICS_MAX} topics have knobs of their own already"
+                ));
+            }
+            config.topics.insert(topic.into(), overrides);
+        }
+    }
+    Ok(config)
+}
+
+/// A JSON value as the text that a flag would have.
+fn plain(name: &str, value: &Value) -> Result<String, String> {
+    match value {
+        Value::String(text) => Ok(text.clone()),
+        Value::Number(number) => Ok(number.to_string()),
+        Value::Bool(truth) => Ok(truth.to_string()),
+        _ => Err(format!("{name}: wants a string, a number, true or false")),
+    }
+}
+
+fn shown(knob: &knobs::Knob, config: &Config) -> (String, Value) {
+    let value = match knob.show(config) {
+        Shown::Int(number) => number.into(),
+        Shown::Float(number) => Number::from_f64(number).map_or(Value::Null, Value::Number),
+        Shown::Bool(truth) => truth.into(),
+        Shown::Text(text) => text.into(),
+    };
+    (knob.name.into(), value)
+}
+
+/// Resident memory, from the second field of `/proc/self/statm` (proc(5)); 0 if it cannot be read.
+fn resident_bytes() -> u64 {
+    let pages =
+        || std::fs::read_to_string("/proc/self/statm").ok()?.split(' ').nth(1)?.parse::<u64>().ok();
+    pages().unwrap_or(0) * crate::sys::page_bytes()
+}
+
+const TOPICS_LISTED_MAX: usize = 10_000;
+const OVERRIDDEN_TOPICS_MAX: usize = 10_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_patch_changes_all_or_nothing() {
+        let config = Config::default();
+        let patched = patch(
+            &config,
+            None,
+            br#"{"write_path":"copy","heartbeat_ms":500,"tcp_nodelay":false}"#,
+        )
+        .unwrap();
+        let names: Vec<_> =
+            knobs::differences(&config, &patched).map(|(knob, _)| knob.name).collect();
+        assert_eq!(names, ["write_path", "tcp_nodelay", "heartbeat_ms"]);
+
+        let check = |topic, json: &str, expected: &str| {
+            let why = patch(&config, topic, json.as_bytes()).unwrap_err();
+            assert!(why.contains(expected), "{why}");
+        };
+        check(None, "", "EOF");
+        check(None, "[]", "JSON object");
+        check(None, r#"{"write_path":"copy","nope":1}"#, "no knob");
+        check(None, r#"{"write_path":"fast"}"#, "no such write path");
+        check(None, r#"{"write_path":null}"#, "wants a string");
+        check(None, r#"{"listen":"127.0.0.1:1"}"#, "only be set at start");
+        check(Some("a"), r#"{"heartbeat_ms":500}"#, "single topic");
+        check(Some("a"), r#"{"write_path":"fast"}"#, "no such write path");
+    }
+
+    #[test]
+    fn overrides_are_set_and_taken_back() {
+        let config = Config::default();
+        let set =
+            patch(&config, Some("a"), br#"{"write_path":"copy","overrun":"latest"}"#).unwrap();
+        assert_eq!(set.topics["a"].len(), 2);
+        let less = patch(&set, Some("a"), br#"{"overrun":null}"#).unwrap();
+        assert_eq!(less.topics["a"], Overrides::from([("write_path", "copy".into())]));
+        let none = patch(&less, Some("a"), br#"{"write_path":null}"#).unwrap();
+        assert!(none.topics.is_empty());
+    }
+}
