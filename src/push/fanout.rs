@@ -14,19 +14,31 @@ pub struct Fanout {
     position: u32,
     /// Visits owed. Invariant: at most the number of subscribers.
     owed: u32,
-    /// What has been published since the last pass began.
-    pub pending: Pending,
+    pending: Pending,
+    /// What was published since the pass last came round to the first subscriber,
+    since_round: Amount,
+    /// and in the round before that.
+    round_before: Amount,
     /// Its flush is due at a time that somebody keeps.
     pub lingering: bool,
+}
+
+/// A number of events.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Amount {
+    /// How many.
+    pub events: u64,
+    /// Their bytes, framing included.
+    pub bytes: u64,
 }
 
 /// Events that no pass has taken up yet, because the flush policy is waiting.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Pending {
-    /// Their bytes, framing included.
-    pub bytes: u64,
+    /// How many.
+    pub amount: Amount,
     /// When the oldest of them was published, in nanoseconds of the server's clock; meaningless
-    /// while there are no bytes.
+    /// while there are none.
     pub since_ns: u64,
 }
 
@@ -55,10 +67,22 @@ impl Fanout {
         self.subscribers.get(slot as usize).copied()
     }
 
+    /// Notes that an event of `bytes` was published at `now_ns`.
+    pub fn note_published(&mut self, bytes: u64, now_ns: u64) {
+        if self.pending.amount.events == 0 {
+            self.pending.since_ns = now_ns;
+        }
+        self.pending.amount.add(bytes);
+        self.since_round.add(bytes);
+    }
+
     /// Owes every subscriber a visit, and considers what is pending taken up.
     pub fn begin_pass(&mut self) {
         self.owed = self.subscribers.len() as u32;
         self.pending = Pending::default();
+        if self.owed == 0 {
+            self.end_pass();
+        }
     }
 
     /// The next subscriber to visit, while any visit is owed.
@@ -71,8 +95,32 @@ impl Fanout {
         self.position += 1;
         if self.position as usize == self.subscribers.len() {
             self.position = 0;
+            self.round_before = std::mem::take(&mut self.since_round);
+        }
+        if self.owed == 0 {
+            self.end_pass();
         }
         Some(connection)
+    }
+
+    /// Everybody has what was published before the last pass was begun.
+    fn end_pass(&mut self) {
+        self.round_before = Amount::default();
+        self.since_round = self.pending.amount;
+    }
+
+    /// What is waiting for a pass.
+    pub fn pending(&self) -> Pending {
+        self.pending
+    }
+
+    /// At least what was published and not every subscriber has been offered yet. The log must not
+    /// evict any of it: a reader that loses events because it was never offered them is not slow.
+    pub fn unserved(&self) -> Amount {
+        Amount {
+            events: self.since_round.events + self.round_before.events,
+            bytes: self.since_round.bytes + self.round_before.bytes,
+        }
     }
 
     /// Whether visits are owed.
@@ -96,12 +144,9 @@ impl Fanout {
     }
 }
 
-impl Pending {
-    /// Adds an event of `bytes` published at `now_ns`.
-    pub fn add(&mut self, bytes: u64, now_ns: u64) {
-        if self.bytes == 0 {
-            self.since_ns = now_ns;
-        }
+impl Amount {
+    fn add(&mut self, bytes: u64) {
+        self.events += 1;
         self.bytes += bytes;
     }
 }
@@ -157,9 +202,43 @@ mod tests {
 
     #[test]
     fn pending_remembers_the_oldest() {
-        let mut pending = Pending::default();
-        pending.add(10, 5);
-        pending.add(10, 9);
-        assert_eq!(pending, Pending { bytes: 20, since_ns: 5 });
+        let mut fanout = with(2);
+        fanout.note_published(10, 5);
+        fanout.note_published(20, 9);
+        let amount = Amount { events: 2, bytes: 30 };
+        assert_eq!(fanout.pending(), Pending { amount, since_ns: 5 });
+        fanout.begin_pass();
+        assert_eq!(fanout.pending(), Pending::default());
+    }
+
+    /// Under a steady stream of events a pass never ends, but what everybody has been offered is
+    /// not counted for ever.
+    #[test]
+    fn what_is_unserved() {
+        let mut fanout = with(10);
+        for round in 1..100 {
+            for _ in 0..5 {
+                fanout.note_published(1, 0);
+                fanout.begin_pass();
+                visit(&mut fanout, 2);
+            }
+            assert!(fanout.in_pass());
+            let events = fanout.unserved().events;
+            assert!((5..=10).contains(&events), "{events} in round {round}");
+        }
+        fanout.note_published(1, 0);
+        visit(&mut fanout, 100);
+        assert_eq!(fanout.unserved().events, 1, "the one that no pass has taken up");
+        fanout.begin_pass();
+        visit(&mut fanout, 100);
+        assert_eq!(fanout.unserved(), Amount::default());
+    }
+
+    #[test]
+    fn without_subscribers_nothing_is_unserved() {
+        let mut fanout = with(0);
+        fanout.note_published(1, 0);
+        fanout.begin_pass();
+        assert_eq!(fanout.unserved(), Amount::default());
     }
 }

@@ -197,7 +197,7 @@ impl Hub {
                 Full::Memory => PublishError::NoMemory,
             },
         )?;
-        topic.fanout.pending.add(u64::from(frame_bytes), now_ns);
+        topic.fanout.note_published(u64::from(frame_bytes), now_ns);
         self.last_seq = seq;
         Ok(Published::New { seq, frame_bytes })
     }

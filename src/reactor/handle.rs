@@ -1,4 +1,8 @@
-//! How other threads reach the reactor: a bounded queue and a waker.
+//! How other threads reach the reactor: two bounded queues and a waker.
+//!
+//! Events have a queue of their own, because they may have to wait: while readers lag behind, the
+//! reactor takes no more of them, the queue fills up, and the feeds stand still. Commands never
+//! wait behind events.
 
 use crate::config::Config;
 use crate::server::OwnedEvent;
@@ -11,8 +15,6 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 /// Something that the reactor is asked to do.
 #[derive(Debug)]
 pub enum Command {
-    /// Publish an event.
-    Publish(OwnedEvent),
     /// Adopt another configuration, which has been validated.
     Reconfigure(Box<Config>),
     /// Go down in order.
@@ -28,69 +30,83 @@ pub struct Gone;
 /// A way to reach a reactor from other threads. Feeds use one; so do signals.
 #[derive(Debug, Clone)]
 pub struct Handle {
-    queue: SyncSender<Command>,
+    commands: SyncSender<Command>,
+    events: SyncSender<OwnedEvent>,
     waker: Arc<Waker>,
-    more: Arc<AtomicBool>,
+    woken: Arc<AtomicBool>,
 }
 
 impl Handle {
-    /// Hands over a command. Waits while the queue is full, which holds back a feed that is
-    /// faster than the reactor.
+    /// Hands over a command.
     ///
     /// # Errors
     /// [`Gone`], if nobody is there to obey.
     pub fn send(&self, command: Command) -> Result<(), Gone> {
-        self.queue.send(command).map_err(|_| Gone)?;
-        // One wake-up is enough for all commands of a turn.
-        if !self.more.swap(true, Ordering::AcqRel) {
-            self.waker.wake().map_err(|_| Gone)?;
-        }
-        Ok(())
+        self.commands.send(command).map_err(|_| Gone)?;
+        self.wake()
     }
 
-    /// Hands over an event to publish, likewise.
+    /// Hands over an event to publish. Waits while the queue is full, which holds back a feed that
+    /// is faster than the hub's readers.
     ///
     /// # Errors
     /// [`Gone`], if nobody is there to publish it.
     pub fn publish(&self, event: OwnedEvent) -> Result<(), Gone> {
-        self.send(Command::Publish(event))
+        self.events.send(event).map_err(|_| Gone)?;
+        self.wake()
+    }
+
+    /// One wake-up is enough for everything that is sent within a turn.
+    fn wake(&self) -> Result<(), Gone> {
+        if self.woken.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        self.waker.wake().map_err(|_| Gone)
     }
 }
 
-/// The reactor's end of the queue.
+/// The reactor's end of the queues.
 #[derive(Debug)]
-pub(super) struct Commands {
-    queue: Receiver<Command>,
-    /// Something was sent since the queue was last seen to be empty.
-    more: Arc<AtomicBool>,
+pub(super) struct Inbox {
+    commands: Receiver<Command>,
+    events: Receiver<OwnedEvent>,
+    /// Something was sent since the queues were last looked at.
+    woken: Arc<AtomicBool>,
+    /// Events may be waiting for which no wake-up is to be expected.
+    more_events: bool,
 }
 
-impl Commands {
-    /// The commands that are waiting, up to a bound.
-    pub(super) fn take(&self) -> Vec<Command> {
-        if !self.more.swap(false, Ordering::AcqRel) {
-            return Vec::new();
+impl Inbox {
+    /// The next command, if any.
+    pub(super) fn command(&mut self) -> Option<Command> {
+        if self.woken.swap(false, Ordering::AcqRel) {
+            self.more_events = true;
         }
-        let commands: Vec<Command> = self.queue.try_iter().take(COMMANDS_PER_TURN).collect();
-        if commands.len() == COMMANDS_PER_TURN {
-            self.more.store(true, Ordering::Release);
-        }
-        commands
+        self.commands.try_recv().ok()
     }
 
-    /// Whether commands may be waiting for which no wake-up is to be expected.
+    /// The next event, if any.
+    pub(super) fn event(&mut self) -> Option<OwnedEvent> {
+        let event = if self.more_events { self.events.try_recv().ok() } else { None };
+        self.more_events = event.is_some();
+        event
+    }
+
+    /// Whether events may be waiting for which no wake-up is to be expected.
     pub(super) fn has_more(&self) -> bool {
-        self.more.load(Ordering::Acquire)
+        self.more_events
     }
 }
 
-pub(super) fn channel(registry: &Registry, token: Token) -> io::Result<(Commands, Handle)> {
-    let (sender, receiver) = sync_channel(QUEUE_LEN);
-    let more = Arc::new(AtomicBool::new(false));
+pub(super) fn channel(registry: &Registry, token: Token) -> io::Result<(Inbox, Handle)> {
+    let (command_sender, commands) = sync_channel(COMMANDS_MAX);
+    let (event_sender, events) = sync_channel(EVENTS_MAX);
+    let woken = Arc::new(AtomicBool::new(false));
     let waker = Arc::new(Waker::new(registry, token)?);
-    let commands = Commands { queue: receiver, more: Arc::clone(&more) };
-    Ok((commands, Handle { queue: sender, waker, more }))
+    let inbox = Inbox { commands, events, woken: Arc::clone(&woken), more_events: false };
+    let handle = Handle { commands: command_sender, events: event_sender, waker, woken };
+    Ok((inbox, handle))
 }
 
-const QUEUE_LEN: usize = 1024;
-const COMMANDS_PER_TURN: usize = 256;
+const COMMANDS_MAX: usize = 16;
+const EVENTS_MAX: usize = 1024;

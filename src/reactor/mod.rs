@@ -16,7 +16,7 @@ pub use handle::{Command, Gone, Handle};
 use crate::config::{Config, knobs};
 use crate::server::{Door, Server, Token};
 use crate::sys;
-use handle::Commands;
+use handle::Inbox;
 use kernel::Kernel;
 use listener::Listener;
 use mio::event::Event;
@@ -30,7 +30,7 @@ use std::time::{Duration, Instant};
 pub struct Reactor {
     poll: Poll,
     listeners: Vec<Listener>,
-    commands: Commands,
+    inbox: Inbox,
     handle: Handle,
     server: Server<Kernel>,
     /// The segment size that the listeners were given.
@@ -59,13 +59,13 @@ impl Reactor {
                 listener_token(nth),
             )?);
         }
-        let (commands, handle) = handle::channel(poll.registry(), WAKER)?;
+        let (inbox, handle) = handle::channel(poll.registry(), WAKER)?;
         let (descriptors, _) = sys::descriptor_limits()?;
         let ceiling = usize::try_from(descriptors).unwrap_or(usize::MAX).min(CONNECTIONS_CEILING);
         let ceiling = ceiling.saturating_sub(DESCRIPTORS_RESERVED + listeners.len());
         let maxseg_bytes = config.delivery.socket.maxseg_bytes;
         let server = Server::new(config, Kernel::default(), ceiling, kernel::random());
-        Ok(Reactor { poll, listeners, commands, handle, server, maxseg_bytes })
+        Ok(Reactor { poll, listeners, inbox, handle, server, maxseg_bytes })
     }
 
     /// The addresses that the public listener is bound to.
@@ -97,7 +97,7 @@ impl Reactor {
             bound.map_err(|error| io::Error::new(error.kind(), format!("cpu = {cpu}: {error}")))?;
         }
         self.log_start();
-        let mut events = Events::with_capacity(EVENTS_PER_TURN);
+        let mut events = Events::with_capacity(READINESS_PER_TURN);
         while !self.server.is_over() {
             match self.poll.poll(&mut events, self.timeout()) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -146,13 +146,8 @@ impl Reactor {
 
     /// Does what the other threads ask.
     fn obey(&mut self) {
-        for command in self.commands.take() {
+        while let Some(command) = self.inbox.command() {
             match command {
-                Command::Publish(event) => {
-                    if let Err(why) = self.server.publish(&event) {
-                        log::warn!("a feed's event for topic {:?} is refused: {why}", event.topic);
-                    }
-                }
                 Command::Reconfigure(config) => {
                     let refused = self.server.reconfigure(*config);
                     if !refused.is_empty() {
@@ -161,6 +156,15 @@ impl Reactor {
                 }
                 Command::Drain => self.server.drain(),
                 Command::Stop => self.server.stop(),
+            }
+        }
+        for _ in 0..EVENTS_PER_TURN {
+            if self.server.is_lagging() {
+                return;
+            }
+            let Some(event) = self.inbox.event() else { return };
+            if let Err(why) = self.server.publish(&event) {
+                log::warn!("a feed's event for topic {:?} is refused: {why}", event.topic);
             }
         }
     }
@@ -192,7 +196,7 @@ impl Reactor {
     fn timeout(&self) -> Option<Duration> {
         let retry = |listener: &Listener| listener.until_retry();
         let listeners = self.listeners.iter().filter_map(retry).min();
-        if self.commands.has_more() {
+        if self.inbox.has_more() {
             return Some(Duration::ZERO);
         }
         [self.server.until_next_turn(), listeners].into_iter().flatten().min()
@@ -256,4 +260,6 @@ const _: () = assert!(size_of::<usize>() == 8, "a token is a slot and a generati
 /// Descriptors that are not connections: standard streams, epoll, waker, the listeners' reserve,
 /// a configuration file that is read again.
 const DESCRIPTORS_RESERVED: usize = 32;
-const EVENTS_PER_TURN: usize = 1024;
+const READINESS_PER_TURN: usize = 1024;
+/// Feeds' events taken before the connections have their turn again.
+const EVENTS_PER_TURN: usize = 256;

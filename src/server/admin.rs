@@ -132,7 +132,7 @@ impl<P: Platform> Server<P> {
             "ring_bytes": log.ring_bytes(),
             "oldest_id": if log.is_empty() { None } else { id(log.first()) },
             "newest_id": if log.is_empty() { None } else { id(log.end() - 1) },
-            "pending_bytes": topic.fanout.pending.bytes,
+            "pending_bytes": topic.fanout.pending().amount.bytes,
             "idle_ms": self.now_ns.saturating_sub(topic.used_ns) / 1_000_000,
             "write_path": delivery.write_path.name(),
             "flush_policy": delivery.flush_policy.to_string(),

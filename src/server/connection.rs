@@ -50,6 +50,8 @@ pub(super) struct Connection<S> {
     pub unread: bool,
     /// Its input holds requests that are not to be answered before earlier answers have left.
     pub held: bool,
+    /// It has published something. Others are never made to wait for readers.
+    pub publishes: bool,
     /// The peer has closed its side.
     pub peer_closed: bool,
     /// It stands in the list of connections that are to be closed. Invariant: then it is neither
@@ -142,6 +144,7 @@ impl<S> Connection<S> {
             listed: false,
             unread: false,
             held: false,
+            publishes: false,
             peer_closed: false,
             closing: false,
             framing: Framing::Chunked,

@@ -26,6 +26,9 @@ pub(super) struct Flushes {
     slice_ends_ns: u64,
     /// Some topic has the flush policy `adaptive`.
     pub adaptive_in_use: bool,
+    /// Some topic's subscribers are being flushed more slowly than its log fills up. Publishers
+    /// have to wait: the log would evict events that were not yet offered to everybody.
+    pub lagging: bool,
 }
 
 impl Flushes {
@@ -45,6 +48,12 @@ impl Flushes {
 impl<P: Platform> Server<P> {
     /// Something was published to a topic: flushes it, or makes that due.
     pub(super) fn published(&mut self, key: TopicKey) {
+        if self.fills_up(key) {
+            // Whatever the policy would rather wait for.
+            self.begin_pass(key);
+            self.flushes.lagging = self.hub.topics()[key as usize].fanout.in_pass();
+            return;
+        }
         match self.due(key) {
             Due::AtOnce => {
                 self.begin_pass(key);
@@ -56,13 +65,21 @@ impl<P: Platform> Server<P> {
         }
     }
 
+    /// Whether what was not yet offered to everybody takes half of what a topic may retain.
+    fn fills_up(&self, key: TopicKey) -> bool {
+        let bounds = self.config.log_bounds();
+        let unserved = self.hub.topics()[key as usize].fanout.unserved();
+        unserved.bytes > bounds.bytes_max as u64 / 2
+            || unserved.events > bounds.frames_max as u64 / 2
+    }
+
     fn due(&mut self, key: TopicKey) -> Due {
         let topic = &self.hub.topics()[key as usize];
         let policy = self.deliveries.of(&topic.name).flush_policy;
         self.flushes.adaptive_in_use |= policy == FlushPolicy::Adaptive;
-        let pending = topic.fanout.pending;
+        let pending = topic.fanout.pending();
         let adaptive = self.adaptation.controller.buffer(&self.config.adapt);
-        policy.due(pending.bytes, pending.since_ns, adaptive)
+        policy.due(pending.amount.bytes, pending.since_ns, adaptive)
     }
 
     fn linger(&mut self, key: TopicKey, due_ns: u64) {
@@ -76,7 +93,7 @@ impl<P: Platform> Server<P> {
         let fanout = &mut self.hub.topic_mut(key).fanout;
         if self.flushes.adaptive_in_use {
             let buffer = self.adaptation.controller.buffer(&self.config.adapt);
-            let utilisation = fanout.pending.bytes as f64 / buffer.bytes as f64;
+            let utilisation = fanout.pending().amount.bytes as f64 / buffer.bytes as f64;
             let signals = &mut self.adaptation.signals;
             signals.utilisation = signals.utilisation.max(utilisation);
         }
@@ -109,7 +126,7 @@ impl<P: Platform> Server<P> {
         }
         let fanout = &mut self.hub.topic_mut(key).fanout;
         fanout.lingering = false;
-        if fanout.pending.bytes == 0 {
+        if fanout.pending().amount.events == 0 {
             return;
         }
         match self.due(key) {
@@ -125,7 +142,7 @@ impl<P: Platform> Server<P> {
         self.flushes.adaptive_in_use =
             self.deliveries.all().any(|delivery| adaptive(delivery.flush_policy));
         let pending = |(key, topic): (usize, &crate::push::topic::Topic)| {
-            (topic.fanout.pending.bytes > 0).then_some(key as TopicKey)
+            (topic.fanout.pending().amount.events > 0).then_some(key as TopicKey)
         };
         let held_back: Vec<TopicKey> = self.hub.topics().iter().filter_map(pending).collect();
         for key in held_back {
@@ -141,7 +158,7 @@ impl<P: Platform> Server<P> {
             self.flushes.slice_ends_ns = self.now_ns + self.config.turn.flush_slice_us * 1000;
         }
         while self.now_ns < self.flushes.slice_ends_ns {
-            let Some(key) = self.flushes.passes.pop_front() else { return };
+            let Some(key) = self.flushes.passes.pop_front() else { break };
             if !self.hub.topics().contains(key as usize) {
                 continue;
             }
@@ -157,6 +174,12 @@ impl<P: Platform> Server<P> {
             }
             // Visits to those that are blocked or up to date do not read the clock.
             self.now_ns = self.now_ns.max(self.platform.now_ns());
+        }
+        if self.flushes.lagging {
+            let passes = self.flushes.passes.iter();
+            let known = passes.filter(|&&key| self.hub.topics().contains(key as usize));
+            let mut fills_up = known.map(|&key| self.fills_up(key));
+            self.flushes.lagging = fills_up.any(|fills_up| fills_up);
         }
     }
 

@@ -1,7 +1,7 @@
 //! Bytes become requests.
 
 use super::body::{Body, BodyReader, Exchange, Sink};
-use super::connection::Phase;
+use super::connection::{Connection, Phase};
 use super::{Platform, Server};
 use crate::observe::counters::CloseReason;
 use crate::send::transport::Transport;
@@ -25,7 +25,7 @@ impl<P: Platform> Server<P> {
             if connection.closing || connection.peer_closed {
                 break;
             }
-            if budget_bytes == 0 || !wants_input(connection) {
+            if budget_bytes == 0 || !wants_input(connection, self.flushes.lagging) {
                 connection.unread = true;
                 break;
             }
@@ -70,7 +70,7 @@ impl<P: Platform> Server<P> {
                     connection.enter(Phase::Finishing(CloseReason::PeerLeft), self.now_ns);
                 }
             }
-        } else if connection.unread && wants_input(connection) {
+        } else if connection.unread && wants_input(connection, false) {
             self.list(key);
         }
     }
@@ -78,7 +78,7 @@ impl<P: Platform> Server<P> {
     /// Acts on requests that were read before they were wanted.
     fn take_held_input(&mut self, key: u32) {
         let connection = &mut self.connections[key];
-        if connection.held && wants_input(connection) {
+        if connection.held && wants_input(connection, self.flushes.lagging) {
             connection.held = false;
             let input = std::mem::take(&mut connection.input);
             self.requests(key, &input);
@@ -107,11 +107,11 @@ impl<P: Platform> Server<P> {
     fn requests(&mut self, key: u32, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let connection = &mut self.connections[key];
+            if !wants_input(connection, self.flushes.lagging) {
+                (connection.held, connection.unread) = (true, true);
+                break;
+            }
             match connection.phase {
-                Phase::Head if !wants_input(connection) => {
-                    (connection.held, connection.unread) = (true, true);
-                    break;
-                }
                 Phase::Head => match head::parse(bytes, &self.config.head_limits()) {
                     Ok(Some((head, head_bytes))) => {
                         bytes = &bytes[head_bytes..];
@@ -147,29 +147,28 @@ impl<P: Platform> Server<P> {
         connection.input = bytes.to_vec();
     }
 
-    /// Takes the body's part off the front of `bytes`, and gives what is behind it.
+    /// Takes the body's next part off the front of `bytes`, and gives what is behind it. Parts are
+    /// short, so that a publisher can be made to wait between them.
     fn body<'i>(&mut self, key: u32, mut bytes: &'i [u8]) -> &'i [u8] {
         let connection = &mut self.connections[key];
         let Phase::Body(mut body) = std::mem::replace(&mut connection.phase, Phase::Head) else {
             return bytes;
         };
-        while !bytes.is_empty() {
-            let part = match body.reader.read(bytes) {
-                Ok(part) => part,
-                Err(error) => {
-                    self.refuse_body(key, *body, 400, &error.to_string());
-                    return &[];
-                }
-            };
-            bytes = &bytes[part.consumed..];
-            if let Err((status, why)) = self.sink(&mut body.sink, part.data) {
-                self.refuse_body(key, *body, status, &why);
+        let part = match body.reader.read(&bytes[..bytes.len().min(BODY_PART_BYTES)]) {
+            Ok(part) => part,
+            Err(error) => {
+                self.refuse_body(key, *body, 400, &error.to_string());
                 return &[];
             }
-            if part.done {
-                self.finish_body(key, *body);
-                return bytes;
-            }
+        };
+        bytes = &bytes[part.consumed..];
+        if let Err((status, why)) = self.sink(&mut body.sink, part.data) {
+            self.refuse_body(key, *body, status, &why);
+            return &[];
+        }
+        if part.done {
+            self.finish_body(key, *body);
+            return bytes;
         }
         let now_ns = self.now_ns;
         let connection = &mut self.connections[key];
@@ -240,13 +239,19 @@ impl<P: Platform> Server<P> {
     }
 }
 
-/// Whether further requests may be read: not while so many answers are waiting to be taken that
-/// the peer evidently does not read them.
-fn wants_input<S>(connection: &super::connection::Connection<S>) -> bool {
-    !matches!(connection.phase, Phase::Head) || connection.private.len() < UNSENT_ANSWERS_BYTES_MAX
+/// Whether more may be read from a connection now: not while so many answers are waiting to be
+/// taken that the peer evidently does not read them, and not from a publisher while readers are
+/// `lagging` behind what has been published already.
+fn wants_input<S>(connection: &Connection<S>, lagging: bool) -> bool {
+    match connection.phase {
+        Phase::Head if connection.private.len() >= UNSENT_ANSWERS_BYTES_MAX => false,
+        Phase::Head | Phase::Body(_) => !(lagging && connection.publishes),
+        _ => true,
+    }
 }
 
 const UNSENT_ANSWERS_BYTES_MAX: usize = 64 << 10;
+const BODY_PART_BYTES: usize = 1 << 10;
 /// A subscriber has nothing to say. A little is forgiven: the end of a pipelined junk, a newline.
 const CHATTER_BYTES_MAX: u32 = 64 << 10;
 #[cfg(feature = "admin")]

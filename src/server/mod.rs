@@ -399,6 +399,11 @@ impl<P: Platform> Server<P> {
         self.connections.len()
     }
 
+    /// Whether readers lag behind what is published, so that more had better wait.
+    pub fn is_lagging(&self) -> bool {
+        self.flushes.lagging
+    }
+
     /// Notes how long the turn took that ended with the poll that begins now.
     pub fn note_turn(&mut self, turn_ns: u64) {
         self.counters.turns.turn_ns.record(turn_ns);

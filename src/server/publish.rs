@@ -70,6 +70,7 @@ impl<P: Platform> Server<P> {
         if head.expect_continue && head.body != BodyLength::Bytes(0) {
             self.connections[key].private.push(CONTINUE);
         }
+        self.connections[key].publishes = true;
         self.begin_body(key, exchange, body_reader(head), sink);
     }
 

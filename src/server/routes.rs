@@ -26,8 +26,7 @@ impl<P: Platform> Server<P> {
         let connection = &self.connections[key];
         let exchange = Exchange {
             version: head.version,
-            // Nothing new is begun on a connection while the server goes down.
-            close: head.close || connection.over_limit || self.shutdown.is_under_way(),
+            close: head.close || connection.over_limit,
             head_only: head.method == Method::Head,
             allow_origin: match connection.door {
                 Door::Public => self.config.cors_origins.allows(head.origin).map(Into::into),
@@ -137,6 +136,9 @@ impl<P: Platform> Server<P> {
 
     /// Sends a whole answer.
     pub(super) fn answer(&mut self, key: u32, exchange: &Exchange, answer: &Answer<'_>) {
+        // The request may be from before the server began to go down.
+        let close = exchange.close || self.shutdown.is_under_way();
+        let exchange = &Exchange { close, ..exchange.clone() };
         let out = self.connections[key].private.buffer();
         let mut response =
             head_of(out, exchange, answer.status, &self.date.text, vary(&self.config.cors_origins));

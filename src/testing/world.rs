@@ -150,7 +150,7 @@ impl World {
         self.lines.push(Line { token, end, reader });
         // Read at once: what is published before a subscription is not for its reader.
         self.server.readable(token, false);
-        self.server.end_turn();
+        self.end_turn();
     }
 
     fn is_connected(&self, reader: usize) -> bool {
@@ -282,7 +282,7 @@ impl World {
         }
         self.server.begin_turn();
         self.server.readable(line.token, true);
-        self.server.end_turn();
+        self.end_turn();
     }
 
     fn let_time_pass(&mut self) {
@@ -312,11 +312,15 @@ impl World {
                 self.note_published(before);
             }
         }
+        self.end_turn();
+        self.forget_the_ended();
+    }
+
+    fn end_turn(&mut self) {
         let before = self.server.hub().last_seq().0;
         self.server.end_turn();
         self.note_published(before);
         self.server.check_invariants();
-        self.reconnect_the_ended();
     }
 
     /// Events that came in over HTTP are in the hub now.
@@ -328,7 +332,7 @@ impl World {
     }
 
     /// Streams that the server has ended are read to their end and forgotten.
-    fn reconnect_the_ended(&mut self) {
+    fn forget_the_ended(&mut self) {
         for nth in (0..self.lines.len()).rev() {
             if self.lines[nth].end.is_over() {
                 self.lines.swap_remove(nth);
