@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 use std::io;
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 /// How many descriptors the process may have open (`RLIMIT_NOFILE`, getrlimit(2)): the limit in
@@ -63,6 +64,23 @@ pub fn thread_cpu_time() -> io::Result<Duration> {
     Ok(Duration::new(time.tv_sec as u64, time.tv_nsec as u32))
 }
 
+/// Lets `bind` fix a socket's source address without taking a port, which `connect` then chooses
+/// (`IP_BIND_ADDRESS_NO_PORT`, ip(7)). With the destination known, a port can be in use towards
+/// other destinations; without this, one source address has some 28,000 connections in all.
+///
+/// # Errors
+/// As `setsockopt(2)`.
+pub fn set_bind_address_no_port(socket: &impl AsRawFd) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    let size = size_of_val(&on) as libc::socklen_t;
+    let (level, option) = (libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT);
+    // SAFETY: the call reads `size` bytes of `on`, which lives across it; that the descriptor is
+    // a socket is checked by the kernel.
+    check(unsafe {
+        libc::setsockopt(socket.as_raw_fd(), level, option, (&raw const on).cast(), size)
+    })
+}
+
 /// The size of a page of memory, in bytes (`_SC_PAGESIZE`, sysconf(3)).
 pub fn page_bytes() -> u64 {
     // SAFETY: the call has no preconditions.
@@ -107,6 +125,18 @@ mod tests {
     fn a_processor_that_does_not_exist_is_refused() {
         assert_eq!(bind_to_cpu(1000).unwrap_err().kind(), io::ErrorKind::InvalidInput);
         assert_eq!(bind_to_cpu(100_000).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+    }
+
+    #[test]
+    fn a_source_address_is_bound_without_a_port() {
+        use socket2::{Domain, Socket, Type};
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        set_bind_address_no_port(&socket).unwrap();
+        socket.bind(&std::net::SocketAddr::from(([127, 0, 0, 9], 0)).into()).unwrap();
+        let bound = socket.local_addr().unwrap().as_socket().unwrap();
+        assert_eq!((bound.ip().to_string().as_str(), bound.port()), ("127.0.0.9", 0));
+        let file = std::fs::File::open("/dev/null").unwrap();
+        assert!(set_bind_address_no_port(&file).is_err());
     }
 
     #[test]

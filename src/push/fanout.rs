@@ -43,10 +43,12 @@ pub struct Pending {
 }
 
 impl Fanout {
-    /// Adds a subscriber and gives its slot. It is not owed a visit: whoever adds it also sends
-    /// it what it has missed.
+    /// Adds a subscriber and gives its slot. It is not owed a visit itself: whoever adds it also
+    /// sends it what it has missed.
     pub fn add(&mut self, connection: u32) -> u32 {
         self.subscribers.push(connection);
+        // It may stand between the pass and the last one that is owed a visit.
+        self.owed += u32::from(self.owed > 0);
         (self.subscribers.len() - 1) as u32
     }
 
@@ -195,6 +197,27 @@ mod tests {
                     seen.insert(slot);
                     assert_eq!(seen, (0..count).collect(), "{count} {visited} {slot}");
                     assert!(!fanout.in_pass());
+                }
+            }
+        }
+    }
+
+    /// Whoever comes at whatever point of a pass that began anywhere: all others are visited.
+    #[test]
+    fn addition_in_mid_pass_skips_nobody() {
+        for count in 1..=6 {
+            for start in 0..count {
+                for visited in 0..count {
+                    let mut fanout = with(count);
+                    fanout.begin_pass();
+                    visit(&mut fanout, start as usize);
+                    fanout.begin_pass();
+                    let mut seen: BTreeSet<u32> =
+                        visit(&mut fanout, visited as usize).into_iter().collect();
+                    fanout.add(100);
+                    seen.extend(visit(&mut fanout, 100));
+                    seen.remove(&100);
+                    assert_eq!(seen, (0..count).collect(), "{count} {start} {visited}");
                 }
             }
         }

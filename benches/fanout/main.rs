@@ -1,0 +1,200 @@
+//! What a delivery costs: pushv beside the least that any server can cost.
+//!
+//! ```text
+//! cargo bench --bench fanout               # the whole table, about three minutes
+//! cargo bench --bench fanout -- --quick    # the same at a tenth of the size
+//! ```
+//!
+//! Each server runs in a process of its own, bound to processor 0; the probe runs here, bound to
+//! processor 1, holds all subscribers, and compares every byte that each of them receives. The
+//! servers take turns, several times over, and the ratios are made within a turn: absolute
+//! figures move with the machine, ratios much less. `docs/PERFORMANCE.md` says how to read them.
+
+mod floor;
+mod probe;
+mod servers;
+
+use probe::Probe;
+use servers::{Contestant, Running};
+use std::time::Duration;
+
+fn main() {
+    let arguments: Vec<String> =
+        std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments[..] {
+        ["--serve", kind] => floor::serve(kind),
+        [] => run(&Sizes::FULL),
+        ["--quick"] => run(&Sizes::QUICK),
+        _ => {
+            eprintln!("usage: cargo bench --bench fanout -- [--quick]");
+            std::process::exit(2);
+        }
+    }
+}
+
+/// How large the scenes are.
+struct Sizes {
+    runs: usize,
+    subscribers: usize,
+    rounds: usize,
+    flood_events: usize,
+    open_rate: Duration,
+    idle: usize,
+    wide: usize,
+    wide_rounds: usize,
+}
+
+impl Sizes {
+    const FULL: Sizes = Sizes {
+        runs: 5,
+        subscribers: 1000,
+        rounds: 500,
+        flood_events: 2000,
+        open_rate: Duration::from_secs(4),
+        idle: 10_000,
+        wide: 15_000,
+        wide_rounds: 20,
+    };
+    const QUICK: Sizes = Sizes {
+        runs: 1,
+        subscribers: 200,
+        rounds: 50,
+        flood_events: 500,
+        open_rate: Duration::from_millis(500),
+        idle: 1000,
+        wide: 1000,
+        wide_rounds: 5,
+    };
+}
+
+/// One figure of one contestant, for every run.
+#[derive(Default, Clone)]
+struct Figures {
+    round_ns: Vec<f64>,
+    flood_per_s: Vec<f64>,
+    flood_events_per_read: Vec<f64>,
+    open_p50_ms: Vec<f64>,
+    open_p99_ms: Vec<f64>,
+    idle_bytes: Vec<f64>,
+    wide_ns: Vec<f64>,
+    accept_ms: Vec<f64>,
+}
+
+fn run(sizes: &Sizes) {
+    pushv::sys::set_descriptor_limit(u64::MAX).expect("the limit on descriptors");
+    pushv::sys::bind_to_cpu(1).unwrap_or_else(|error| eprintln!("processor 1: {error}"));
+    let mut figures = vec![Figures::default(); Contestant::ALL.len()];
+    for run in 0..sizes.runs {
+        for turn in 0..Contestant::ALL.len() {
+            // Another one begins each time.
+            let nth = (run + turn) % Contestant::ALL.len();
+            eprintln!("run {} of {}: {}", run + 1, sizes.runs, Contestant::ALL[nth].name());
+            measure(Contestant::ALL[nth], sizes, &mut figures[nth]);
+        }
+    }
+    print(sizes, &figures);
+}
+
+fn measure(contestant: Contestant, sizes: &Sizes, figures: &mut Figures) {
+    let server = Running::start(contestant);
+    let mut probe = Probe::new(&server, sizes.subscribers);
+    figures.round_ns.push(probe.rounds(sizes.rounds));
+
+    let server = Running::start(contestant);
+    let mut probe = Probe::new(&server, sizes.subscribers);
+    let flood = probe.flood(sizes.flood_events);
+    figures.flood_per_s.push(flood.deliveries_per_s);
+    figures.flood_events_per_read.push(flood.events_per_read);
+
+    if contestant != Contestant::Floor {
+        let server = Running::start(contestant);
+        let mut probe = Probe::new(&server, sizes.subscribers);
+        let latency = probe.open_rate(500.0, sizes.open_rate);
+        figures.open_p50_ms.push(latency.quantile(0.5) as f64 / 1e6);
+        figures.open_p99_ms.push(latency.quantile(0.99) as f64 / 1e6);
+    }
+
+    let server = Running::start(contestant);
+    let warm_up = Probe::new(&server, 100);
+    let before = server.resident_bytes();
+    let probe = Probe::new(&server, sizes.idle);
+    figures.idle_bytes.push((server.resident_bytes() as f64 - before as f64) / sizes.idle as f64);
+    drop((probe, warm_up));
+
+    let server = Running::start(contestant);
+    let mut probe = Probe::new(&server, sizes.wide);
+    figures.wide_ns.push(probe.rounds(sizes.wide_rounds));
+    if contestant == Contestant::Pushv {
+        figures.accept_ms.push(probe.accept_delay(sizes.wide_rounds).as_secs_f64() * 1e3);
+    }
+}
+
+fn print(sizes: &Sizes, figures: &[Figures]) {
+    println!("\nMedians of {} runs (in brackets: the least and the greatest).\n", sizes.runs);
+    println!(
+        "| server | one event at a time, {0} subscribers: server CPU per delivery | flood of {1} events, {0} \
+         subscribers: deliveries/s | events per read | 500 events/s, {0} subscribers: p50 / p99 | \
+         memory per idle subscriber | one event to {2}: CPU per delivery |",
+        sizes.subscribers, sizes.flood_events, sizes.wide
+    );
+    println!("|---|---|---|---|---|---|---|");
+    for (contestant, own) in Contestant::ALL.iter().zip(figures) {
+        println!(
+            "| {} | {} µs | {} k | {} | {} / {} ms | {} B | {} µs |",
+            contestant.name(),
+            spread(&own.round_ns, 1e-3, 2),
+            spread(&own.flood_per_s, 1e-3, 0),
+            spread(&own.flood_events_per_read, 1.0, 1),
+            spread(&own.open_p50_ms, 1.0, 2),
+            spread(&own.open_p99_ms, 1.0, 2),
+            spread(&own.idle_bytes, 1.0, 0),
+            spread(&own.wide_ns, 1e-3, 2),
+        );
+    }
+    let [floor, batched, pushv] = figures else { unreachable!("three contestants") };
+    println!("\npushv against the floor, ratios within each run:\n");
+    println!(
+        "* one event at a time: {} × the floor's CPU",
+        ratio(&pushv.round_ns, &floor.round_ns)
+    );
+    println!(
+        "* one event to {}: {} × the floor's CPU",
+        sizes.wide,
+        ratio(&pushv.wide_ns, &floor.wide_ns)
+    );
+    println!(
+        "* flood: {} × the batched floor's rate",
+        ratio(&pushv.flood_per_s, &batched.flood_per_s)
+    );
+    println!(
+        "* 500 events/s: p50 {} ×, p99 {} × the batched floor's",
+        ratio(&pushv.open_p50_ms, &batched.open_p50_ms),
+        ratio(&pushv.open_p99_ms, &batched.open_p99_ms)
+    );
+    println!(
+        "* longest wait of a new subscriber for its first byte while one event goes out to {}: {} ms",
+        sizes.wide,
+        spread(&pushv.accept_ms, 1.0, 2)
+    );
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+fn spread(values: &[f64], scale: f64, digits: usize) -> String {
+    if values.is_empty() {
+        return "–".into();
+    }
+    let least = values.iter().copied().fold(f64::INFINITY, f64::min) * scale;
+    let greatest = values.iter().copied().fold(f64::NEG_INFINITY, f64::max) * scale;
+    format!("{:.digits$} ({least:.digits$}–{greatest:.digits$})", median(values) * scale)
+}
+
+fn ratio(of: &[f64], to: &[f64]) -> String {
+    let ratios: Vec<f64> = of.iter().zip(to).map(|(of, to)| of / to).collect();
+    spread(&ratios, 1.0, 3)
+}
