@@ -3,6 +3,7 @@
 //! ```text
 //! cargo bench --bench fanout               # the whole table, about three minutes
 //! cargo bench --bench fanout -- --quick    # the same at a tenth of the size
+//! cargo bench --bench fanout -- --scene round
 //! ```
 //!
 //! Each server runs in a process of its own, bound to processor 0; the probe runs here, bound to
@@ -24,11 +25,42 @@ fn main() {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
         ["--serve", kind] => floor::serve(kind),
-        [] => run(&Sizes::FULL),
-        ["--quick"] => run(&Sizes::QUICK),
-        _ => {
-            eprintln!("usage: cargo bench --bench fanout -- [--quick]");
-            std::process::exit(2);
+        [] => run(&Sizes::FULL, &Scene::ALL),
+        ["--quick"] => run(&Sizes::QUICK, &Scene::ALL),
+        ["--scene", name] => match Scene::ALL.into_iter().find(|scene| scene.name() == name) {
+            Some(scene) => run(&Sizes::FULL, &[scene]),
+            None => usage(),
+        },
+        _ => usage(),
+    }
+}
+
+fn usage() {
+    let scenes = Scene::ALL.map(Scene::name).join("|");
+    eprintln!("usage: cargo bench --bench fanout -- [--quick | --scene {scenes}]");
+    std::process::exit(2);
+}
+
+/// What is measured.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Scene {
+    Round,
+    Flood,
+    Open,
+    Idle,
+    Wide,
+}
+
+impl Scene {
+    const ALL: [Scene; 5] = [Scene::Round, Scene::Flood, Scene::Open, Scene::Idle, Scene::Wide];
+
+    fn name(self) -> &'static str {
+        match self {
+            Scene::Round => "round",
+            Scene::Flood => "flood",
+            Scene::Open => "open",
+            Scene::Idle => "idle",
+            Scene::Wide => "wide",
         }
     }
 }
@@ -81,52 +113,65 @@ struct Figures {
     accept_ms: Vec<f64>,
 }
 
-fn run(sizes: &Sizes) {
+fn run(sizes: &Sizes, scenes: &[Scene]) {
     pushv::sys::set_descriptor_limit(u64::MAX).expect("the limit on descriptors");
     pushv::sys::bind_to_cpu(1).unwrap_or_else(|error| eprintln!("processor 1: {error}"));
     let mut figures = vec![Figures::default(); Contestant::ALL.len()];
     for run in 0..sizes.runs {
-        for turn in 0..Contestant::ALL.len() {
-            // Another one begins each time.
-            let nth = (run + turn) % Contestant::ALL.len();
-            eprintln!("run {} of {}: {}", run + 1, sizes.runs, Contestant::ALL[nth].name());
-            measure(Contestant::ALL[nth], sizes, &mut figures[nth]);
+        for scene in scenes {
+            for turn in 0..Contestant::ALL.len() {
+                // Another one begins each time.
+                let nth = (run + turn) % Contestant::ALL.len();
+                eprintln!(
+                    "run {} of {}, {}: {}",
+                    run + 1,
+                    sizes.runs,
+                    scene.name(),
+                    Contestant::ALL[nth].name()
+                );
+                measure(Contestant::ALL[nth], *scene, sizes, &mut figures[nth]);
+            }
         }
     }
     print(sizes, &figures);
 }
 
-fn measure(contestant: Contestant, sizes: &Sizes, figures: &mut Figures) {
+/// Plays one scene with one contestant.
+fn measure(contestant: Contestant, scene: Scene, sizes: &Sizes, figures: &mut Figures) {
     let server = Running::start(contestant);
-    let mut probe = Probe::new(&server, sizes.subscribers);
-    figures.round_ns.push(probe.rounds(sizes.rounds));
-
-    let server = Running::start(contestant);
-    let mut probe = Probe::new(&server, sizes.subscribers);
-    let flood = probe.flood(sizes.flood_events);
-    figures.flood_per_s.push(flood.deliveries_per_s);
-    figures.flood_events_per_read.push(flood.events_per_read);
-
-    if contestant != Contestant::Floor {
-        let server = Running::start(contestant);
-        let mut probe = Probe::new(&server, sizes.subscribers);
-        let latency = probe.open_rate(500.0, sizes.open_rate);
-        figures.open_p50_ms.push(latency.quantile(0.5) as f64 / 1e6);
-        figures.open_p99_ms.push(latency.quantile(0.99) as f64 / 1e6);
-    }
-
-    let server = Running::start(contestant);
-    let warm_up = Probe::new(&server, 100);
-    let before = server.resident_bytes();
-    let probe = Probe::new(&server, sizes.idle);
-    figures.idle_bytes.push((server.resident_bytes() as f64 - before as f64) / sizes.idle as f64);
-    drop((probe, warm_up));
-
-    let server = Running::start(contestant);
-    let mut probe = Probe::new(&server, sizes.wide);
-    figures.wide_ns.push(probe.rounds(sizes.wide_rounds));
-    if contestant == Contestant::Pushv {
-        figures.accept_ms.push(probe.accept_delay(sizes.wide_rounds).as_secs_f64() * 1e3);
+    match scene {
+        Scene::Round => {
+            let mut probe = Probe::new(&server, sizes.subscribers);
+            figures.round_ns.push(probe.rounds(sizes.rounds));
+        }
+        Scene::Flood => {
+            let flood = Probe::new(&server, sizes.subscribers).flood(sizes.flood_events);
+            figures.flood_per_s.push(flood.deliveries_per_s);
+            figures.flood_events_per_read.push(flood.events_per_read);
+        }
+        // It cannot keep up, so its latency is only a matter of how long one looks.
+        Scene::Open if contestant == Contestant::Floor => {}
+        Scene::Open => {
+            let latency = Probe::new(&server, sizes.subscribers).open_rate(500.0, sizes.open_rate);
+            figures.open_p50_ms.push(latency.quantile(0.5) as f64 / 1e6);
+            figures.open_p99_ms.push(latency.quantile(0.99) as f64 / 1e6);
+        }
+        Scene::Idle => {
+            let warm_up = Probe::new(&server, 100);
+            let before = server.resident_bytes();
+            let probe = Probe::new(&server, sizes.idle);
+            let more = server.resident_bytes() as f64 - before as f64;
+            figures.idle_bytes.push(more / sizes.idle as f64);
+            drop((probe, warm_up));
+        }
+        Scene::Wide => {
+            let mut probe = Probe::new(&server, sizes.wide);
+            figures.wide_ns.push(probe.rounds(sizes.wide_rounds));
+            if contestant == Contestant::Pushv {
+                let delay = probe.accept_delay(sizes.wide_rounds);
+                figures.accept_ms.push(delay.as_secs_f64() * 1e3);
+            }
+        }
     }
 }
 

@@ -1,0 +1,101 @@
+//! Memory: what an event, a subscriber and a delivery allocate. A file of its own, because the
+//! allocator is the whole process's.
+
+mod support;
+
+use pushv::reactor::{Command, Reactor};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering};
+use support::{Client, Subscriber};
+
+/// Counts the allocations of threads that ask for it.
+struct Counting;
+
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+thread_local! {
+    static COUNTED: Cell<bool> = const { Cell::new(false) };
+}
+
+// An allocator cannot be had without unsafe code; this one adds nothing to the system's.
+#[allow(unsafe_code)]
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller keeps the contract, which is the same.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: as above.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {
+        count();
+        // SAFETY: as above.
+        unsafe { System.realloc(memory, layout, bytes) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { System.dealloc(memory, layout) }
+    }
+}
+
+fn count() {
+    if COUNTED.try_with(Cell::get).unwrap_or(false) {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// The reactor's allocations while `events` are published one by one to `subscribers`.
+fn allocations(path: &str, subscribers: usize, events: usize) -> u64 {
+    let reactor = Reactor::bind(support::config(&[("write_path", path)])).unwrap();
+    let (address, handle) = (reactor.public_addresses()[0], reactor.handle());
+    let thread = std::thread::spawn(move || {
+        COUNTED.set(true);
+        reactor.run()
+    });
+    let mut readers: Vec<Subscriber> =
+        (0..subscribers).map(|_| Subscriber::new(Client::connect(address), "/a", &[])).collect();
+    let mut publisher = Client::connect(address);
+    let mut publish = |count: usize| {
+        for nth in 0..count {
+            assert_eq!(
+                publisher.request("POST", "/events/a", &[], nth.to_string().as_bytes()).status,
+                200
+            );
+            readers.iter_mut().for_each(|reader| assert_eq!(reader.data(), nth.to_string()));
+        }
+    };
+    publish(50); // every buffer that is kept has found its size
+    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    publish(events);
+    let allocations = ALLOCATIONS.load(Ordering::Relaxed) - before;
+    handle.send(Command::Stop).unwrap();
+    thread.join().unwrap().unwrap();
+    allocations
+}
+
+/// In steady state an event costs some allocations, for the request that publishes it; that it is
+/// delivered to a subscriber costs none, on any write path.
+#[test]
+fn a_delivery_allocates_nothing() {
+    for path in ["split", "write", "writev", "copy", "more", "cork", "span"] {
+        let (few, many) = (allocations(path, 1, 200), allocations(path, 60, 200));
+        let deliveries = 200 * 59;
+        // The log's index and ring double now and then, whoever listens.
+        assert!(
+            many < few + 10,
+            "{path}: {} allocations for {deliveries} more deliveries",
+            many - few
+        );
+        assert!(few < 200 * 30, "{path}: {few} allocations for 200 events");
+    }
+}

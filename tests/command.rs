@@ -1,0 +1,341 @@
+//! The `pushv` command: flags, environment, file, signals, standard streams, exit status.
+
+mod support;
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+use support::{Client, PATIENCE, Subscriber};
+
+/// A running `pushv serve`. Dropped, it is killed.
+struct Process {
+    child: Child,
+    public: SocketAddr,
+    admin: Option<SocketAddr>,
+    /// Its standard error, line by line.
+    log: std::sync::mpsc::Receiver<String>,
+}
+
+fn pushv(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pushv"));
+    command.args(arguments);
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("PUSHV_")) {
+        command.env_remove(name);
+    }
+    command
+}
+
+impl Process {
+    fn start(arguments: &[&str]) -> Process {
+        let mut all = vec!["serve", "--listen", "127.0.0.1:0"];
+        if !arguments.contains(&"--admin") {
+            all.extend(["--admin", "127.0.0.1:0"]);
+        }
+        all.extend(arguments);
+        Process::spawn(&mut pushv(&all))
+    }
+
+    fn spawn(command: &mut Command) -> Process {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("started");
+        let (sender, log) = std::sync::mpsc::channel();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        std::thread::spawn(move || {
+            stderr.lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
+        });
+        let mut stdout = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut address = |label: &str| {
+            let line =
+                stdout.next().unwrap_or_else(|| panic!("no {label}: {:?}", log.recv())).unwrap();
+            line.strip_prefix(&format!("{label} http://"))
+                .expect(label)
+                .parse()
+                .expect("an address")
+        };
+        let public = address("listening");
+        let without_admin = command.get_args().any(|argument| argument == "off");
+        let admin = (!without_admin).then(|| address("admin"));
+        Process { child, public, admin, log }
+    }
+
+    fn signal(&self, signal: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+    }
+
+    /// Waits for a line of the log that contains `text`.
+    #[track_caller]
+    fn expect_log(&self, text: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        let mut seen = String::new();
+        while let Ok(line) =
+            self.log.recv_timeout(deadline.saturating_duration_since(Instant::now()))
+        {
+            if line.contains(text) {
+                return line;
+            }
+            seen += &line;
+            seen.push('\n');
+        }
+        panic!("no {text:?} in\n{seen}");
+    }
+
+    #[track_caller]
+    fn wait(&mut self) -> Option<i32> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code();
+            }
+            assert!(Instant::now() < deadline, "it does not end");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn stdin(&mut self) -> ChildStdin {
+        self.child.stdin.take().unwrap()
+    }
+
+    fn knob(&self, name: &str) -> String {
+        Client::connect(self.admin.unwrap()).request("GET", "/knobs", &[], b"").json(name)
+    }
+
+    fn subscribe(&self, path: &str) -> Subscriber {
+        Subscriber::new(Client::connect(self.public), path, &[])
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ended = self.child.kill();
+        let _status = self.child.wait();
+    }
+}
+
+/// A file that goes when the test does.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str, text: &str) -> Scratch {
+        let path = std::env::temp_dir().join(format!("pushv-{}-{name}", std::process::id()));
+        fs::write(&path, text).unwrap();
+        Scratch(path)
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _gone = fs::remove_file(&self.0);
+    }
+}
+
+#[track_caller]
+fn refused(output: &Output, status: i32, expected: &str) {
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(status), "{error}");
+    assert!(error.contains(expected), "{error}");
+    assert!(!error.contains("panicked"), "{error}");
+}
+
+#[test]
+fn what_it_says_of_itself() {
+    let help = pushv(&["serve", "--help"]).output().unwrap();
+    assert_eq!(help.status.code(), Some(0));
+    let text = String::from_utf8_lossy(&help.stdout).into_owned();
+    for knob in pushv::config::knobs::KNOBS {
+        assert!(text.contains(&knob.flag()) && text.contains(&knob.variable()), "{}", knob.name);
+    }
+    assert_eq!(pushv(&["--version"]).output().unwrap().status.code(), Some(0));
+    assert_eq!(pushv(&[]).output().unwrap().status.code(), Some(2));
+}
+
+#[test]
+fn wrong_usage_is_explained() {
+    let run = |arguments: &[&str]| pushv(&[&["serve"], arguments].concat()).output().unwrap();
+    refused(&run(&["--no-such"]), 2, "--no-such");
+    refused(
+        &run(&["--write-path", "fast"]),
+        2,
+        "--write-path or PUSHV_WRITE_PATH: write_path: no such write path",
+    );
+    refused(&run(&["--heartbeat-ms", "soon"]), 2, "whole number");
+    refused(&run(&["--config", "/no/such/file"]), 2, "/no/such/file: No such file");
+    refused(&run(&["--listen", "0.0.0.0:0"]), 2, "--publish-token-file FILE");
+    refused(&run(&["--listen", "127.0.0.1"]), 2, "HOST:PORT");
+    refused(&run(&["--publish-token-file", "/no/such/file"]), 2, "/no/such/file");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    refused(&run(&["--listen", &address]), 1, "is another server running?");
+}
+
+/// A flag is stronger than the environment, the environment than the file, the file than the
+/// default.
+#[test]
+fn precedence() {
+    let file = Scratch::new(
+        "precedence.toml",
+        "heartbeat_ms = 1111\nretry_ms = 1111\nidle_timeout_ms = 1111\n[topics.a]\nwrite_path = \"copy\"\n",
+    );
+    let mut command = pushv(&[
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--admin",
+        "127.0.0.1:0",
+        "--heartbeat-ms",
+        "3333",
+    ]);
+    command
+        .env("PUSHV_CONFIG", file.path())
+        .env("PUSHV_HEARTBEAT_MS", "2222")
+        .env("PUSHV_RETRY_MS", "2222");
+    let process = Process::spawn(&mut command);
+    assert_eq!(process.knob("heartbeat_ms"), "3333");
+    assert_eq!(process.knob("retry_ms"), "2222");
+    assert_eq!(process.knob("idle_timeout_ms"), "1111");
+    assert_eq!(process.knob("head_timeout_ms"), "10000");
+    let of_topic =
+        Client::connect(process.admin.unwrap()).request("GET", "/knobs?topic=a", &[], b"");
+    assert!(of_topic.text().contains("\"write_path\": \"copy\""), "{}", of_topic.text());
+    let started = process.expect_log("started");
+    assert!(
+        started.contains("heartbeat_ms=3333") && started.contains("write_path=span"),
+        "{started}"
+    );
+}
+
+#[test]
+fn a_hangup_reads_the_file_again() {
+    let file = Scratch::new("hangup.toml", "heartbeat_ms = 1111\n");
+    let token = Scratch::new("token", "first\n");
+    let process = Process::start(&["--config", file.path(), "--publish-token-file", token.path()]);
+    let mut stream = process.subscribe("/a");
+    let publish = |token: &str| {
+        let bearer = format!("Bearer {token}");
+        Client::connect(process.public)
+            .request("POST", "/events/a", &[("Authorization", &bearer)], b"x")
+            .status
+    };
+    assert_eq!((publish("first"), publish("second")), (200, 401));
+
+    fs::write(&file.0, "heartbeat_ms = 2222\nlisten = \"127.0.0.1:1\"\n").unwrap();
+    fs::write(&token.0, "second\n").unwrap();
+    process.signal("-HUP");
+    process.expect_log("knobs changed heartbeat_ms=2222");
+    // The flag for the address is stronger than the file, so nothing is asked of it.
+    assert_eq!((publish("first"), publish("second")), (401, 200));
+    assert_eq!((stream.data(), stream.data()), ("x".into(), "x".into()), "streams go on");
+
+    fs::write(&file.0, "backlog = 7\n").unwrap();
+    process.signal("-HUP");
+    process.expect_log("knobs unchanged until a restart: backlog");
+    assert_eq!(process.knob("heartbeat_ms"), "15000");
+
+    fs::write(&file.0, "heartbeat_ms = 1\n").unwrap();
+    process.signal("-HUP");
+    process.expect_log("the configuration stays as it is");
+    assert_eq!(process.knob("heartbeat_ms"), "15000");
+}
+
+#[test]
+fn a_termination_drains() {
+    for signal in ["-TERM", "-INT"] {
+        let mut process = Process::start(&[]);
+        let mut stream = process.subscribe("/a");
+        process.signal(signal);
+        assert_eq!(stream.next(), None);
+        assert!(stream.ended, "with the last chunk");
+        assert_eq!(process.wait(), Some(0));
+        process.expect_log("draining");
+        process.expect_log("drained");
+    }
+}
+
+#[test]
+fn a_second_termination_ends_at_once() {
+    let mut process = Process::start(&["--drain-ms", "3600000"]);
+    let mut half = Client::connect(process.public);
+    half.send("POST /events/a HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nla");
+    // Answered after the half request was read: only then does it hold the drain up.
+    assert_eq!(process.knob("drain_ms"), "3600000");
+    process.signal("-TERM");
+    process.expect_log("draining");
+    process.signal("-TERM");
+    assert_eq!(process.wait(), Some(0));
+    process.expect_log("stopped with connections=1 open");
+}
+
+#[test]
+fn lines_of_standard_input_are_published() {
+    let mut process = Process::start(&["--stdin", "lines"]);
+    let mut stream = process.subscribe("/lines");
+    let mut stdin = process.stdin();
+    stdin.write_all(b"one\ntwo\r\n\nbad \xff byte\n").unwrap();
+    for line in ["one", "two", "", "bad \u{fffd} byte"] {
+        assert_eq!(stream.data(), line);
+    }
+    stdin.write_all(format!("{}\nafter\nlast", "x".repeat(70_000)).as_bytes()).unwrap();
+    drop(stdin);
+    assert_eq!((stream.data(), stream.data()), ("after".into(), "last".into()));
+    process.expect_log("a line of more than 65536 bytes is left out");
+    process.expect_log("has ended");
+}
+
+/// A feed that is faster than the readers waits; nothing is lost to a prompt reader.
+#[test]
+fn a_flood_of_lines_waits_for_the_readers() {
+    let mut process = Process::start(&["--stdin", "lines", "--log-events-max", "200"]);
+    let mut stream = process.subscribe("/lines");
+    let mut stdin = process.stdin();
+    let writer = std::thread::spawn(move || {
+        for nth in 0..20_000 {
+            writeln!(stdin, "{nth}").unwrap();
+        }
+    });
+    let mut next = 0;
+    while next < 20_000 {
+        let event = stream.next().unwrap();
+        if event.name == "gap" {
+            let lost = event.data.split("\"lost\":").nth(1).unwrap().split(',').next().unwrap();
+            next += lost.parse::<u64>().unwrap();
+        } else {
+            assert_eq!(event.data, next.to_string());
+            next += 1;
+        }
+    }
+    writer.join().unwrap();
+}
+
+#[test]
+fn the_demo_tells_the_time() {
+    let process = Process::start(&["--demo"]);
+    let page = Client::connect(process.public).request("GET", "/", &[], b"");
+    assert_eq!((page.status, page.field("Content-Type")), (200, Some("text/html; charset=utf-8")));
+    let time = process.subscribe("/clock").data();
+    assert!(time.ends_with(" GMT") && time.len() == 29, "{time}");
+}
+
+#[test]
+fn logs_are_structured_and_as_loud_as_asked() {
+    let process = Process::start(&["--log", "trace"]);
+    let mut stream = process.subscribe("/a");
+    Client::connect(process.public).request("POST", "/events/a", &[], b"x");
+    stream.data();
+    let flush = process.expect_log("flush conn=");
+    for part in ["path=span", "events=1", "bytes=", "calls=1", "age_us=", "outcome=Drained"] {
+        assert!(flush.contains(part), "no {part} in {flush}");
+    }
+    drop(stream);
+    let closed = process.expect_log("reason=peer_left");
+    for part in ["closed conn=", "peer=127.0.0.1:", "age_ms=", "events=1", "unsent_bytes=0"] {
+        assert!(closed.contains(part), "no {part} in {closed}");
+    }
+    assert!(!flush.contains('\u{1b}'), "no colours where there is no terminal");
+}
