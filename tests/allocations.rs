@@ -1,6 +1,8 @@
 //! Memory: what an event, a subscriber and a delivery allocate. A file of its own, because the
 //! allocator is the whole process's.
 
+#![allow(clippy::unwrap_used)] // a test may panic
+
 mod support;
 
 use pushv::reactor::{Command, Reactor};
@@ -18,8 +20,8 @@ thread_local! {
     static COUNTED: Cell<bool> = const { Cell::new(false) };
 }
 
-// An allocator cannot be had without unsafe code; this one adds nothing to the system's.
-#[allow(unsafe_code)]
+#[allow(unsafe_code)] // an allocator cannot be had without
+// SAFETY: every method hands its arguments to the system's allocator and adds nothing.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count();

@@ -1,5 +1,7 @@
 //! How events leave: write paths, flush policies, slow readers, and what they lose.
 
+#![allow(clippy::unwrap_used)] // a test may panic
+
 mod support;
 
 use support::{Client, Server, Subscriber};

@@ -1,5 +1,7 @@
 //! What happens as time passes: heartbeats, ages, stalls, idle topics, and the way down.
 
+#![allow(clippy::unwrap_used)] // a test may panic
+
 mod support;
 
 use pushv::reactor::Command;

@@ -1,5 +1,7 @@
 //! Subscribing, publishing and resuming, over real sockets.
 
+#![allow(clippy::unwrap_used)] // a test may panic
+
 mod support;
 
 use support::{Client, Server, Subscriber};

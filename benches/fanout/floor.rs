@@ -64,7 +64,7 @@ impl Floor {
             .events
             .iter()
             .filter(|event| event.is_readable())
-            .map(|event| event.token())
+            .map(mio::event::Event::token)
             .collect();
         for token in ready {
             match token {

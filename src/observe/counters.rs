@@ -22,9 +22,9 @@ pub struct Counters {
     pub requests: u64,
     /// Streams that began.
     pub subscribed: u64,
-    /// Connections accepted.
+    /// Connections accepted, the admin listener's apart.
     pub accepted: u64,
-    /// Connections that were answered with a refusal because of a limit.
+    /// Those of them that were above a limit, and were taken on to be told so.
     pub over_limit: u64,
     /// Connections that were dropped right after accept: no slot or no descriptor left.
     pub dropped_at_accept: u64,
@@ -44,7 +44,7 @@ pub struct Counters {
     pub topics_forgotten: u64,
     /// `epoll_ctl` calls: one per connection, at accept.
     pub registrations: u64,
-    /// Connections ended, by reason; indexed by [`CloseReason`].
+    /// Connections ended, the admin listener's apart; indexed by [`CloseReason`].
     pub closes: [u64; CloseReason::ALL.len()],
     /// From publish to the return of the call that handed the event to the kernel, one value per
     /// flush and subscriber, for the oldest event that the flush carried. In nanoseconds.

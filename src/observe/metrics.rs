@@ -21,7 +21,7 @@ pub const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; chars
 pub struct Snapshot {
     /// Everything that is counted.
     pub counters: Counters,
-    /// Open connections.
+    /// Open connections, the admin listener's apart.
     pub connections: usize,
     /// Those of them that are streams.
     pub streams: usize,
@@ -153,8 +153,12 @@ impl Snapshot {
         )?;
         let help = "Bytes that belong to single connections";
         out.gauge("private", help, Some(&Unit::Bytes), self.private_bytes as u64)?;
-        out.counter("accepted", "Connections accepted", counters.accepted)?;
-        out.counter("over_limit", "Subscribers turned away by a limit", counters.over_limit)?;
+        out.counter(
+            "accepted",
+            "Connections accepted, not counting the admin listener's",
+            counters.accepted,
+        )?;
+        out.counter("over_limit", "Connections that were above a limit", counters.over_limit)?;
         out.counter(
             "dropped_at_accept",
             "Connections closed at accept",

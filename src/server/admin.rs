@@ -5,7 +5,7 @@
 //! gets nothing.
 
 use super::body::{Exchange, Sink};
-use super::routes::{Answer, JSON, body_reader, is_loopback_name};
+use super::routes::{Answer, JSON, is_loopback_name};
 use super::{Platform, Server};
 use crate::config::knobs::{self, KNOBS, Scope, Shown};
 use crate::config::{Config, Overrides};
@@ -20,39 +20,38 @@ impl<P: Platform> Server<P> {
     pub(super) fn route_admin(&mut self, key: u32, head: &Head<'_>, exchange: Exchange) {
         if !head.host.is_none_or(is_loopback_name) {
             let why = "the admin listener answers to loopback names only";
-            return self.refuse_head(key, head, exchange, 403, why);
+            return self.answer_error(key, &exchange, 403, why);
         }
         match head.path {
-            "/metrics" => self.read_only(key, head, exchange, |server, key, exchange| {
-                let text = metrics::render(server.snapshot());
-                let answer = Answer {
-                    status: 200,
-                    media_type: metrics::MEDIA_TYPE,
-                    body: text.as_bytes(),
-                    field: None,
-                };
-                server.answer(key, &exchange, &answer);
-            }),
+            "/metrics" => {
+                if self.is_read(key, head, &exchange) {
+                    let text = metrics::render(self.snapshot());
+                    let (media_type, body) = (metrics::MEDIA_TYPE, text.as_bytes());
+                    self.answer(
+                        key,
+                        &exchange,
+                        &Answer { status: 200, media_type, body, field: None },
+                    );
+                }
+            }
             "/topics" => {
-                let query = head.query.to_string();
-                self.read_only(key, head, exchange, |server, key, exchange| {
-                    server.answer_result(key, &exchange, server.list_topics(&query));
-                });
+                if self.is_read(key, head, &exchange) {
+                    self.answer_result(key, &exchange, self.list_topics(head.query));
+                }
             }
-            "/knobs" if head.method == Method::Patch => {
-                let sink = Sink::Knobs { query: head.query.to_string(), json: Vec::new() };
-                self.begin_body(key, exchange, body_reader(head), sink);
-            }
-            "/knobs" if matches!(head.method, Method::Get | Method::Head) => {
-                let query = head.query.to_string();
-                self.read_only(key, head, exchange, |server, key, exchange| {
-                    server.answer_result(key, &exchange, server.show_knobs(&query));
-                });
-            }
-            "/knobs" => self.method_not_allowed(key, head, exchange, "GET, HEAD, PATCH"),
+            "/knobs" => match head.method {
+                Method::Patch => {
+                    let sink = Sink::Knobs { query: head.query.to_string(), json: Vec::new() };
+                    self.begin_body(key, head, exchange, sink);
+                }
+                Method::Get | Method::Head => {
+                    self.answer_result(key, &exchange, self.show_knobs(head.query));
+                }
+                _ => self.method_not_allowed(key, head, &exchange, "GET, HEAD, PATCH"),
+            },
             _ => {
                 let why = "there is /metrics, /knobs, /topics, /healthz and /readyz";
-                self.refuse_head(key, head, exchange, 404, why);
+                self.answer_error(key, &exchange, 404, why);
             }
         }
     }
@@ -143,7 +142,7 @@ impl<P: Platform> Server<P> {
     fn snapshot(&self) -> Snapshot {
         let mut snapshot = Snapshot {
             counters: self.counters.clone(),
-            connections: self.connections.len(),
+            connections: self.admission.public(),
             topics: self.hub.topics().len(),
             log_bytes: self.hub.memory().used_bytes,
             log_events: self.hub.topics().iter().map(|(_, topic)| topic.log.len()).sum(),

@@ -88,13 +88,11 @@ pub(super) enum Phase {
     Stream,
     /// It is a stream that gets what is in the logs, and then an end.
     Ending(CloseReason),
-    /// Its private bytes go out, and then it is closed.
+    /// Its private bytes go out, and then our side is closed.
     Finishing(CloseReason),
-    /// Its private bytes go out, and then it waits for the peer to have read them: closing a
-    /// socket with unread input sends a reset, and that can destroy an answer on its way
-    /// (RFC 9112 §9.6).
-    Refusing(CloseReason),
-    /// Our side is closed. What still comes is thrown away, for a while.
+    /// Our side is closed. What still comes is thrown away until the peer closes its side, or for a
+    /// while: closing a socket with unread input sends a reset, and that can destroy an answer on
+    /// its way (RFC 9112 §9.6).
     Lingering(CloseReason),
 }
 
@@ -161,6 +159,17 @@ impl<S> Connection<S> {
             sent_events: 0,
             chatter_bytes: 0,
         }
+    }
+
+    /// Whether no request has been answered yet.
+    pub fn is_first_request(&self) -> bool {
+        self.since_ns == self.opened_ns
+    }
+
+    /// Whether part of a request has come. An empty line is none yet: some clients send one behind
+    /// a body (RFC 9112 §2.2).
+    pub fn has_begun_request(&self) -> bool {
+        self.input.iter().any(|byte| !matches!(byte, b'\r' | b'\n'))
     }
 
     /// Whether it is a subscriber's.

@@ -262,14 +262,13 @@ impl<P: Platform> Server<P> {
                 self.cut_off(key, reason);
                 self.flush_connection(key);
             }
-            (Outcome::Drained, &Phase::Finishing(reason)) => self.close(key, reason),
-            (Outcome::Drained, &Phase::Refusing(reason)) => self.linger_on(key, reason),
+            (Outcome::Drained, &Phase::Finishing(reason)) => self.linger_on(key, reason),
             (Outcome::Drained, Phase::Head) if connection.unread => self.list(key),
             (Outcome::Drained, _) => {}
         }
     }
 
-    /// Closes our side, and leaves the peer some time to read what it was told.
+    /// Closes our side, and leaves the peer some time to read what it was sent.
     fn linger_on(&mut self, key: u32, reason: CloseReason) {
         let connection = &mut self.connections[key];
         if connection.peer_closed || connection.socket.shutdown_write().is_err() {

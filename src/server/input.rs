@@ -5,7 +5,8 @@ use super::connection::{Connection, Phase};
 use super::{Platform, Server};
 use crate::observe::counters::CloseReason;
 use crate::send::transport::Transport;
-use crate::wire::head::{self, Version};
+use crate::wire::head::{self, Head, Refusal, Version};
+use crate::wire::json::Quoted;
 use std::io::ErrorKind;
 
 impl<P: Platform> Server<P> {
@@ -61,7 +62,7 @@ impl<P: Platform> Server<P> {
                 // Whoever half-closes its side of a stream has left it.
                 Phase::Stream | Phase::Ending(_) => self.close(key, CloseReason::PeerLeft),
                 Phase::Lingering(reason) => self.close(key, reason),
-                Phase::Finishing(_) | Phase::Refusing(_) => {}
+                Phase::Finishing(_) => {}
                 // What was asked before the end is still answered.
                 Phase::Head | Phase::Body(_) if connection.private.is_empty() => {
                     self.close(key, CloseReason::PeerLeft);
@@ -87,8 +88,12 @@ impl<P: Platform> Server<P> {
 
     /// Acts on bytes that were read.
     fn input(&mut self, key: u32, bytes: &[u8]) {
+        let now_ns = self.now_ns;
         let connection = &mut self.connections[key];
         if connection.input.is_empty() {
+            if matches!(connection.phase, Phase::Head) && !connection.is_first_request() {
+                connection.since_ns = now_ns; // the deadline of a head runs from its first byte
+            }
             return self.requests(key, bytes);
         }
         let mut input = std::mem::take(&mut connection.input);
@@ -120,8 +125,7 @@ impl<P: Platform> Server<P> {
                     }
                     Ok(None) => break,
                     Err(refusal) => {
-                        self.refuse_request(key, refusal);
-                        return;
+                        return self.refuse_request(key, bytes, refusal, CloseReason::BadRequest);
                     }
                 },
                 Phase::Body(_) => bytes = self.body(key, bytes),
@@ -133,17 +137,10 @@ impl<P: Platform> Server<P> {
                     }
                     return;
                 }
-                Phase::Finishing(_) | Phase::Refusing(_) | Phase::Lingering(_) => return,
+                Phase::Finishing(_) | Phase::Lingering(_) => return,
             }
         }
-        let now_ns = self.now_ns;
         let connection = &mut self.connections[key];
-        if !bytes.is_empty()
-            && connection.input.is_empty()
-            && matches!(connection.phase, Phase::Head)
-        {
-            connection.since_ns = now_ns; // the head's first byte: its deadline runs from here
-        }
         connection.input = bytes.to_vec();
     }
 
@@ -157,13 +154,13 @@ impl<P: Platform> Server<P> {
         let part = match body.reader.read(&bytes[..bytes.len().min(BODY_PART_BYTES)]) {
             Ok(part) => part,
             Err(error) => {
-                self.refuse_body(key, *body, 400, &error.to_string());
+                self.refuse_body(key, *body, 400, &error.to_string(), CloseReason::BadRequest);
                 return &[];
             }
         };
         bytes = &bytes[part.consumed..];
         if let Err((status, why)) = self.sink(&mut body.sink, part.data) {
-            self.refuse_body(key, *body, status, &why);
+            self.refuse_body(key, *body, status, &why, CloseReason::BadRequest);
             return &[];
         }
         if part.done {
@@ -180,14 +177,10 @@ impl<P: Platform> Server<P> {
     }
 
     /// Begins to read a body, or ends at once if there is none.
-    pub(super) fn begin_body(
-        &mut self,
-        key: u32,
-        exchange: Exchange,
-        reader: BodyReader,
-        sink: Sink,
-    ) {
-        let body = Body { exchange, reader, sink };
+    pub(super) fn begin_body(&mut self, key: u32, head: &Head<'_>, exchange: Exchange, sink: Sink) {
+        let close = self.closes_after(key, head);
+        let exchange = Exchange { close, ..exchange };
+        let body = Body { exchange, reader: BodyReader::new(head.body), sink };
         if body.reader.is_done() {
             self.finish_body(key, body);
         } else {
@@ -227,15 +220,20 @@ impl<P: Platform> Server<P> {
         }
     }
 
-    /// The request is malformed beyond its framing: answer, and never read from here again.
-    pub(super) fn refuse_request(&mut self, key: u32, refusal: head::Refusal) {
-        let exchange = Exchange {
-            version: Version::Http11,
-            close: true,
-            head_only: false,
-            allow_origin: None,
-        };
-        self.refuse(key, &exchange, refusal.status, refusal.why);
+    /// The request cannot be understood: answers, and never reads from here again.
+    pub(super) fn refuse_request(
+        &mut self,
+        key: u32,
+        request: &[u8],
+        refusal: Refusal,
+        reason: CloseReason,
+    ) {
+        // As far as can be told: an answer to HEAD has no body, whatever it says.
+        let head_only = request.trim_ascii_start().starts_with(b"HEAD ");
+        let version = Version::Http11;
+        let exchange = Exchange { version, close: true, head_only, allow_origin: None };
+        let json = format!("{{\"error\":{}}}\n", Quoted(refusal.why));
+        self.refuse(key, &exchange, refusal.status, &json, reason);
     }
 }
 

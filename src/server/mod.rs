@@ -14,12 +14,13 @@
 //!    the sweep, the shutdown if there is one; and last, in one place, what was asked to be closed
 //!    is closed.
 //!
-//! In reading order: `connection` (what is kept of one), `input` (bytes become requests), `routes`
+//! In reading order: `connection` (what is kept of one), `admission` (who is let in), `input` (bytes become requests), `routes`
 //! (requests become answers), `publish`, `subscribe`, `flush` (events become writes), `sweep`
 //! (time passes), `shutdown`.
 
 #[cfg(feature = "admin")]
 mod admin;
+mod admission;
 mod body;
 mod connection;
 mod deliveries;
@@ -42,13 +43,14 @@ use crate::send::adapt::{Controller, Signals};
 use crate::send::drain::Workspace;
 use crate::send::transport::Transport;
 use crate::wire::date::HttpDate;
+use admission::{Admission, Verdict};
 use connection::{Connection, Connections};
 use deliveries::Deliveries;
 use flush::Flushes;
 use jitter::Jitter;
 use shutdown::Shutdown;
-use std::collections::{HashMap, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::time::Duration;
 use sweep::Sweep;
 
@@ -74,8 +76,7 @@ pub struct Server<P: Platform> {
     deliveries: Deliveries,
     hub: Hub,
     connections: Connections<P::Socket>,
-    /// Open connections of each address.
-    addresses: HashMap<IpAddr, usize>,
+    admission: Admission,
     /// How many connections the process can hold.
     connections_ceiling: usize,
     /// Connections with something unfinished, to be continued at the end of the turn.
@@ -125,7 +126,7 @@ impl<P: Platform> Server<P> {
             deliveries: Deliveries::new(&config),
             hub: Hub::new(random, config.limits.logs_bytes_max),
             connections: Connections::with_capacity(connections_ceiling),
-            addresses: HashMap::new(),
+            admission: Admission::default(),
             connections_ceiling,
             listed: VecDeque::new(),
             closing: Vec::new(),
@@ -191,23 +192,21 @@ impl<P: Platform> Server<P> {
     ///
     /// A connection above a limit is taken on for as long as it takes to say so.
     pub fn open(&mut self, mut socket: P::Socket, peer: SocketAddr, door: Door) -> Option<Token> {
-        if self.connections.len() >= self.connections_max() + OVER_LIMIT_MAX {
+        let verdict =
+            self.admission.judge(peer, door, &self.config.limits, self.connections_ceiling);
+        // If the options cannot be set the peer has gone already; there is nobody to tell.
+        if verdict == Verdict::NoRoom || socket.apply(&self.deliveries.base().socket, None).is_err()
+        {
             self.counters.dropped_at_accept += 1;
             return None;
         }
-        if socket.apply(&self.deliveries.base().socket, None).is_err() {
-            // The peer has gone already; there is nobody to tell.
-            self.counters.dropped_at_accept += 1;
-            return None;
-        }
-        self.counters.accepted += 1;
-        let from_here = self.addresses.entry(peer.ip()).or_default();
-        *from_here += 1;
-        let per_address = self.config.limits.connections_per_address_max;
-        let crowded = per_address > 0 && *from_here > per_address;
         let mut connection = Connection::new(socket, peer, door, self.now_ns);
-        connection.over_limit =
-            door == Door::Public && (crowded || self.connections.len() >= self.connections_max());
+        connection.over_limit = verdict == Verdict::OverLimit;
+        self.admission.add(&connection);
+        if door == Door::Public {
+            self.counters.accepted += 1;
+            self.counters.over_limit += u64::from(connection.over_limit);
+        }
         Some(self.connections.insert(connection))
     }
 
@@ -305,13 +304,9 @@ impl<P: Platform> Server<P> {
         while let Some((key, reason)) = self.closing.pop() {
             self.unsubscribe(key);
             let connection = self.connections.remove(key);
-            self.counters.closes[reason as usize] += 1;
-            let ip = connection.peer.ip();
-            if let Some(count) = self.addresses.get_mut(&ip) {
-                *count -= 1;
-                if *count == 0 {
-                    self.addresses.remove(&ip);
-                }
+            self.admission.remove(&connection);
+            if connection.door == Door::Public {
+                self.counters.closes[reason as usize] += 1;
             }
             log::debug!(
                 "closed conn={key} peer={} reason={reason} age_ms={} events={} bytes={} unsent_bytes={}",
@@ -343,13 +338,6 @@ impl<P: Platform> Server<P> {
             if unread {
                 self.read(token.key, true);
             }
-        }
-    }
-
-    fn connections_max(&self) -> usize {
-        match self.config.limits.connections_max {
-            0 => self.connections_ceiling.saturating_sub(OVER_LIMIT_MAX),
-            max => max.min(self.connections_ceiling.saturating_sub(OVER_LIMIT_MAX)),
         }
     }
 
@@ -417,8 +405,6 @@ impl<P: Platform> Server<P> {
     }
 }
 
-/// Above a limit, so many connections more are taken on in order to be told so.
-pub const OVER_LIMIT_MAX: usize = 64;
 /// What one call of `read` takes at most.
 const READ_BUFFER_BYTES: usize = 64 << 10;
 
@@ -447,7 +433,6 @@ impl<P: Platform> Server<P> {
         assert_eq!(subscriptions, listed);
         let rings: usize = self.hub.topics().iter().map(|(_, topic)| topic.log.ring_bytes()).sum();
         assert_eq!(rings, self.hub.memory().used_bytes);
-        let here: usize = self.addresses.values().sum();
-        assert_eq!(here, self.connections.len());
+        assert_eq!(self.admission.total(), self.connections.len());
     }
 }

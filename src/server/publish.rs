@@ -1,8 +1,9 @@
 //! Publishing: a request's body becomes events, events go into logs.
 
-use super::body::{EventSink, Exchange, FeedSink, Sink, Tally};
-use super::routes::{body_reader, check_topic, is_loopback_name};
+use super::body::{Body, EventSink, Exchange, FeedSink, Sink, Tally};
+use super::routes::{check_topic, is_loopback_name};
 use super::{Platform, Server};
+use crate::observe::counters::CloseReason;
 use crate::push::hub::{PublishError, Published, TooManyTopics};
 use crate::push::id::Seq;
 use crate::wire::decode::{self, Item, Message};
@@ -65,13 +66,13 @@ impl<P: Platform> Server<P> {
     ) {
         let sink = match self.publish_sink(key, head, topic) {
             Ok(sink) => sink,
-            Err((status, why)) => return self.refuse_head(key, head, exchange, status, &why),
+            Err((status, why)) => return self.answer_error(key, &exchange, status, &why),
         };
         if head.expect_continue && head.body != BodyLength::Bytes(0) {
             self.connections[key].private.push(CONTINUE);
         }
         self.connections[key].publishes = true;
-        self.begin_body(key, exchange, body_reader(head), sink);
+        self.begin_body(key, head, exchange, sink);
     }
 
     /// Where the body of a publish goes. Everything that can be said of the request without its
@@ -178,17 +179,16 @@ impl<P: Platform> Server<P> {
     pub(super) fn refuse_body(
         &mut self,
         key: u32,
-        body: super::body::Body,
+        body: Body,
         status: u16,
         why: &str,
+        reason: CloseReason,
     ) {
-        match &body.sink {
-            Sink::Feed(feed) => {
-                let json = self.tally_json(&feed.topic, &feed.tally, Some(why));
-                self.refuse_with(key, &body.exchange, status, &json);
-            }
-            _ => self.refuse(key, &body.exchange, status, why),
-        }
+        let json = match &body.sink {
+            Sink::Feed(feed) => self.tally_json(&feed.topic, &feed.tally, Some(why)),
+            _ => format!("{{\"error\":{}}}\n", Quoted(why)),
+        };
+        self.refuse(key, &body.exchange, status, &json, reason);
     }
 
     /// Appends an event to its topic's log and makes the topic's flush due.

@@ -1,6 +1,6 @@
 //! Requests become answers.
 
-use super::body::{BodyReader, Exchange};
+use super::body::Exchange;
 use super::connection::{Door, Phase};
 use super::{Platform, Server};
 use crate::observe::counters::CloseReason;
@@ -26,7 +26,9 @@ impl<P: Platform> Server<P> {
         let connection = &self.connections[key];
         let exchange = Exchange {
             version: head.version,
-            close: head.close || connection.over_limit,
+            // A body that is not read would be taken for the next request. Whoever reads it
+            // corrects this.
+            close: self.closes_after(key, head) || head.body != BodyLength::Bytes(0),
             head_only: head.method == Method::Head,
             allow_origin: match connection.door {
                 Door::Public => self.config.cors_origins.allows(head.origin).map(Into::into),
@@ -34,104 +36,108 @@ impl<P: Platform> Server<P> {
             },
         };
         match head.path {
-            "/healthz" => self.read_only(key, head, exchange, |server, key, exchange| {
-                server.answer_text(key, &exchange, 200, "ok\n");
-            }),
-            "/readyz" => self.read_only(key, head, exchange, |server, key, exchange| {
-                let (status, text) = server.readiness();
-                server.answer_text(key, &exchange, status, text);
-            }),
+            "/healthz" => {
+                if self.is_read(key, head, &exchange) {
+                    self.answer_text(key, &exchange, 200, "ok\n");
+                }
+            }
+            "/readyz" => {
+                if self.is_read(key, head, &exchange) {
+                    let (status, text) = self.readiness();
+                    self.answer_text(key, &exchange, status, text);
+                }
+            }
             #[cfg(feature = "admin")]
-            _ if connection.door == Door::Admin => self.route_admin(key, head, exchange),
+            _ if self.connections[key].door == Door::Admin => self.route_admin(key, head, exchange),
             "/" if self.config.demo => {
-                self.read_only(key, head, exchange, |server, key, exchange| {
-                    let media_type = "text/html; charset=utf-8";
-                    let page = include_bytes!("demo.html");
-                    server.answer(
+                if self.is_read(key, head, &exchange) {
+                    let (media_type, body) =
+                        ("text/html; charset=utf-8", include_bytes!("demo.html"));
+                    self.answer(
                         key,
                         &exchange,
-                        &Answer { status: 200, media_type, body: page, field: None },
+                        &Answer { status: 200, media_type, body, field: None },
                     );
-                })
+                }
             }
-            "*" => self.options(key, exchange, "GET, HEAD, POST, OPTIONS"),
+            "*" if head.method == Method::Options => self.options(key, &exchange, EVENT_METHODS),
+            "*" => self.method_not_allowed(key, head, &exchange, EVENT_METHODS),
             path => match path.strip_prefix("/events") {
                 Some(rest) if rest.is_empty() || rest.starts_with('/') => {
                     self.route_events(key, head, exchange, rest.strip_prefix('/'));
                 }
-                _ => self.refuse_head(key, head, exchange, 404, "there is nothing here"),
+                _ => self.answer_error(key, &exchange, 404, "there is nothing here"),
             },
         }
     }
 
     fn route_events(&mut self, key: u32, head: &Head<'_>, exchange: Exchange, topic: Option<&str>) {
-        let Some(topic) =
-            topic.map_or(Some(None), |topic| target::decode(topic, Plus::IsPlus).map(Some))
-        else {
-            return self.refuse_head(key, head, exchange, 400, "bad percent-encoding in the path");
+        let decoded = topic.map(|topic| target::decode(topic, Plus::IsPlus));
+        let topic = match decoded {
+            Some(None) => {
+                return self.answer_error(key, &exchange, 400, "bad percent-encoding in the path");
+            }
+            Some(topic) => topic,
+            None => None,
         };
         match head.method {
-            Method::Get | Method::Head => self.subscribe(key, head, exchange, topic),
+            Method::Get | Method::Head => self.subscribe(key, head, &exchange, topic),
             Method::Post => match topic {
                 Some(topic) => self.begin_publish(key, head, exchange, &topic),
-                None => self.refuse_head(key, head, exchange, 400, "publish to /events/TOPIC"),
+                None => self.answer_error(key, &exchange, 400, "publish to /events/TOPIC"),
             },
-            Method::Options => self.options(key, exchange, "GET, HEAD, POST, OPTIONS"),
-            _ => self.method_not_allowed(key, head, exchange, "GET, HEAD, POST, OPTIONS"),
+            Method::Options => self.options(key, &exchange, EVENT_METHODS),
+            _ => self.method_not_allowed(key, head, &exchange, EVENT_METHODS),
         }
     }
 
-    /// Routes a resource that can only be read.
-    pub(super) fn read_only(
-        &mut self,
-        key: u32,
-        head: &Head<'_>,
-        exchange: Exchange,
-        answer: impl FnOnce(&mut Self, u32, Exchange),
-    ) {
+    /// Whether the connection cannot be used after this request, whatever becomes of it.
+    pub(super) fn closes_after(&self, key: u32, head: &Head<'_>) -> bool {
+        head.close || self.connections[key].over_limit
+    }
+
+    /// Whether a resource that can only be read is. If not, the request has been answered.
+    pub(super) fn is_read(&mut self, key: u32, head: &Head<'_>, exchange: &Exchange) -> bool {
         match head.method {
             Method::Get | Method::Head if head.body != BodyLength::Bytes(0) => {
-                self.refuse_head(key, head, exchange, 400, "a body is not expected here");
+                self.answer_error(key, exchange, 400, "a body is not expected here");
             }
-            Method::Get | Method::Head => answer(self, key, exchange),
-            Method::Options => self.options(key, exchange, "GET, HEAD, OPTIONS"),
-            _ => self.method_not_allowed(key, head, exchange, "GET, HEAD, OPTIONS"),
+            Method::Get | Method::Head => return true,
+            Method::Options => self.options(key, exchange, READ_METHODS),
+            _ => self.method_not_allowed(key, head, exchange, READ_METHODS),
         }
+        false
     }
 
     pub(super) fn method_not_allowed(
         &mut self,
         key: u32,
         head: &Head<'_>,
-        exchange: Exchange,
+        exchange: &Exchange,
         allow: &'static str,
     ) {
         if head.method == Method::Unknown {
-            return self.refuse_head(key, head, exchange, 501, "unknown method");
+            return self.answer_error(key, exchange, 501, "unknown method");
         }
         let body = b"{\"error\":\"method not allowed\"}\n";
-        let answer = Answer { status: 405, media_type: JSON, body, field: Some(("Allow", allow)) };
-        let exchange = closing_if_body(head, exchange);
-        self.answer(key, &exchange, &answer);
-        self.linger_if_body(key, head);
+        let field = Some(("Allow", allow));
+        self.answer(key, exchange, &Answer { status: 405, media_type: JSON, body, field });
     }
 
     /// Answers OPTIONS, which is also what a browser asks before a request that a plain form could
     /// not make (CORS preflight, WHATWG Fetch §3.2.2).
-    fn options(&mut self, key: u32, exchange: Exchange, allow: &'static str) {
+    fn options(&mut self, key: u32, exchange: &Exchange, allow: &'static str) {
         let connection = &mut self.connections[key];
         let allowed = exchange.allow_origin.is_some();
+        let headers = "Authorization, Content-Type, Last-Event-ID";
         let out = connection.private.buffer();
-        head_of(out, &exchange, 204, &self.date.text, vary(&self.config.cors_origins))
+        head_of(out, exchange, 204, &self.date.text, vary(&self.config.cors_origins))
             .field("Allow", allow)
             .field_if("Access-Control-Allow-Methods", allowed.then_some(allow))
-            .field_if(
-                "Access-Control-Allow-Headers",
-                allowed.then_some("Authorization, Content-Type, Last-Event-ID"),
-            )
+            .field_if("Access-Control-Allow-Headers", allowed.then_some(headers))
             .field_if("Access-Control-Max-Age", allowed.then_some(7200))
             .end();
-        self.answered(key, &exchange);
+        self.answered(key, exchange);
     }
 
     /// Sends a whole answer.
@@ -140,8 +146,8 @@ impl<P: Platform> Server<P> {
         let close = exchange.close || self.shutdown.is_under_way();
         let exchange = &Exchange { close, ..exchange.clone() };
         let out = self.connections[key].private.buffer();
-        let mut response =
-            head_of(out, exchange, answer.status, &self.date.text, vary(&self.config.cors_origins));
+        let vary = vary(&self.config.cors_origins);
+        let mut response = head_of(out, exchange, answer.status, &self.date.text, vary);
         if let Some((name, value)) = answer.field {
             response = response.field(name, value);
         }
@@ -150,62 +156,38 @@ impl<P: Platform> Server<P> {
     }
 
     pub(super) fn answer_text(&mut self, key: u32, exchange: &Exchange, status: u16, text: &str) {
-        let body = text.as_bytes();
-        self.answer(
-            key,
-            exchange,
-            &Answer { status, media_type: "text/plain; charset=utf-8", body, field: None },
-        );
+        let (media_type, body) = ("text/plain; charset=utf-8", text.as_bytes());
+        self.answer(key, exchange, &Answer { status, media_type, body, field: None });
     }
 
     pub(super) fn answer_json(&mut self, key: u32, exchange: &Exchange, status: u16, json: &str) {
-        // Who is turned away for now is told when to come again.
-        let field = (status == 503).then_some(("Retry-After", "1"));
-        let field = field.or((status == 401).then_some(("WWW-Authenticate", "Bearer")));
-        self.answer(
-            key,
-            exchange,
-            &Answer { status, media_type: JSON, body: json.as_bytes(), field },
-        );
+        let field = match status {
+            401 => Some(("WWW-Authenticate", "Bearer")),
+            // Who is turned away for now is told when to come again.
+            503 => Some(("Retry-After", "1")),
+            _ => None,
+        };
+        let body = json.as_bytes();
+        self.answer(key, exchange, &Answer { status, media_type: JSON, body, field });
     }
 
-    /// Answers with an error and goes on with the connection if the request allows it.
+    /// Answers with an error, and goes on with the connection if the exchange permits it.
     pub(super) fn answer_error(&mut self, key: u32, exchange: &Exchange, status: u16, why: &str) {
         self.answer_json(key, exchange, status, &format!("{{\"error\":{}}}\n", Quoted(why)));
     }
 
-    /// Refuses a request whose head is understood. Its body, if it has one, is not read, so the
-    /// connection cannot be used again.
-    pub(super) fn refuse_head(
+    /// Answers with an error and ends the connection for `reason`.
+    pub(super) fn refuse(
         &mut self,
         key: u32,
-        head: &Head<'_>,
-        exchange: Exchange,
+        exchange: &Exchange,
         status: u16,
-        why: &str,
+        json: &str,
+        reason: CloseReason,
     ) {
-        let exchange = closing_if_body(head, exchange);
-        self.answer_error(key, &exchange, status, why);
-        self.linger_if_body(key, head);
-    }
-
-    /// Refuses, and ends the connection although the peer may still be sending.
-    pub(super) fn refuse(&mut self, key: u32, exchange: &Exchange, status: u16, why: &str) {
-        self.refuse_with(key, exchange, status, &format!("{{\"error\":{}}}\n", Quoted(why)));
-    }
-
-    /// The same with a body of one's own.
-    pub(super) fn refuse_with(&mut self, key: u32, exchange: &Exchange, status: u16, json: &str) {
         let exchange = Exchange { close: true, ..exchange.clone() };
         self.answer_json(key, &exchange, status, json);
-        let reason = if status == 408 { CloseReason::BodyTimeout } else { CloseReason::BadRequest };
-        self.connections[key].enter(Phase::Refusing(reason), self.now_ns);
-    }
-
-    fn linger_if_body(&mut self, key: u32, head: &Head<'_>) {
-        if head.body != BodyLength::Bytes(0) {
-            self.connections[key].enter(Phase::Refusing(CloseReason::Done), self.now_ns);
-        }
+        self.connections[key].enter(Phase::Finishing(reason), self.now_ns);
     }
 
     /// After an answer: the next request, or the end.
@@ -227,11 +209,6 @@ impl<P: Platform> Server<P> {
     }
 }
 
-/// The reader of a request's body.
-pub(super) fn body_reader(head: &Head<'_>) -> BodyReader {
-    BodyReader::new(head.body)
-}
-
 /// The head of every answer: status line, date, and what browsers and proxies go by.
 pub(super) fn head_of<'o>(
     out: &'o mut Vec<u8>,
@@ -251,10 +228,6 @@ pub(super) fn head_of<'o>(
 /// Answers differ by origin if some origins are allowed and others are not.
 pub(super) fn vary(origins: &crate::config::Cors) -> Option<&'static str> {
     matches!(origins, crate::config::Cors::Origins(_)).then_some("Origin")
-}
-
-fn closing_if_body(head: &Head<'_>, exchange: Exchange) -> Exchange {
-    Exchange { close: exchange.close || head.body != BodyLength::Bytes(0), ..exchange }
 }
 
 /// Whether `name` can be a topic's.
@@ -281,4 +254,6 @@ pub(super) fn is_loopback_name(host: &str) -> bool {
 }
 
 pub(super) const JSON: &str = "application/json";
+const EVENT_METHODS: &str = "GET, HEAD, POST, OPTIONS";
+const READ_METHODS: &str = "GET, HEAD, OPTIONS";
 const TOPIC_BYTES_MAX: usize = 256;

@@ -114,7 +114,7 @@ impl<P: Platform> Server<P> {
         let (mut idle, mut feeds, mut publishing) = (Vec::new(), Vec::new(), 0);
         for (key, connection) in self.connections.iter() {
             match &connection.phase {
-                Phase::Head if connection.input.is_empty() && connection.private.is_empty() => {
+                Phase::Head if !connection.has_begun_request() && connection.private.is_empty() => {
                     idle.push(key)
                 }
                 Phase::Body(body) => match &body.sink {
@@ -130,7 +130,8 @@ impl<P: Platform> Server<P> {
         for key in feeds {
             let phase = std::mem::replace(&mut self.connections[key].phase, Phase::Head);
             if let Phase::Body(body) = phase {
-                self.refuse_body(key, *body, 503, "the server is going down");
+                let why = "the server is going down";
+                self.refuse_body(key, *body, 503, why, CloseReason::Drained);
                 self.flush_connection(key);
             }
         }
@@ -188,7 +189,11 @@ impl<P: Platform> Server<P> {
             log::warn!("the drain's deadline has come: connections={} are cut", open.len());
         }
         for key in open {
-            self.close(key, CloseReason::Cut);
+            let reason = match self.connections[key].phase {
+                Phase::Lingering(reason) => reason,
+                _ => CloseReason::Cut,
+            };
+            self.close(key, reason);
         }
         self.shutdown = Shutdown::Over;
     }

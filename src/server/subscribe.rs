@@ -35,42 +35,37 @@ impl<P: Platform> Server<P> {
         &mut self,
         key: u32,
         head: &Head<'_>,
-        exchange: Exchange,
+        exchange: &Exchange,
         topic: Option<Cow<'_, str>>,
     ) {
         if head.body != BodyLength::Bytes(0) {
-            return self.refuse_head(key, head, exchange, 400, "a body is not expected here");
+            return self.answer_error(key, exchange, 400, "a body is not expected here");
         }
         let wish = match self.wish(head, topic) {
             Ok(wish) => wish,
-            Err(why) => return self.refuse_head(key, head, exchange, 400, &why),
+            Err(why) => return self.answer_error(key, exchange, 400, &why),
         };
         if exchange.head_only {
             // What would be resumed is not known without subscribing; nothing is registered.
-            self.write_stream_head(key, &exchange, None);
+            self.write_stream_head(key, exchange, None);
             return self.connections[key].enter(
                 if exchange.close { Phase::Finishing(CloseReason::Done) } else { Phase::Head },
                 self.now_ns,
             );
         }
         if self.shutdown.is_under_way() {
-            return self.turn_away(
-                key,
-                &exchange,
-                "the server is going down",
-                CloseReason::Drained,
-            );
+            return self.turn_away(key, exchange, "the server is going down", CloseReason::Drained);
         }
         if self.connections[key].over_limit {
-            return self.turn_away(key, &exchange, "too many connections", CloseReason::OverLimit);
+            return self.turn_away(key, exchange, "too many connections", CloseReason::OverLimit);
         }
         let Some(topics) = self.topics_of(&wish) else {
-            return self.turn_away(key, &exchange, "too many topics", CloseReason::OverLimit);
+            return self.turn_away(key, exchange, "too many topics", CloseReason::OverLimit);
         };
         let position = Position::of(wish.last_event_id.as_deref());
         let overrun = self.deliveries.of(&wish.topics[0]).overrun;
         let resumption = self.hub.resume(&topics, position, overrun);
-        self.begin_stream(key, &exchange, &topics, &resumption);
+        self.begin_stream(key, exchange, &topics, &resumption);
     }
 
     /// Reads a subscriber's request.
@@ -166,7 +161,6 @@ impl<P: Platform> Server<P> {
 
     /// Answers a subscriber that cannot be served now.
     fn turn_away(&mut self, key: u32, exchange: &Exchange, why: &str, reason: CloseReason) {
-        self.counters.over_limit += u64::from(reason == CloseReason::OverLimit);
         let exchange = Exchange { close: true, ..exchange.clone() };
         self.write_stream_head(key, &exchange, None);
         let retry_ms = self.jitter.stretch(self.config.times.retry_ms);

@@ -118,19 +118,15 @@ impl<P: Platform> Server<P> {
                 let reason = *reason;
                 self.close(key, reason);
             }
-            Phase::Body(_)
-            | Phase::Ending(_)
-            | Phase::Finishing(_)
-            | Phase::Refusing(_)
-            | Phase::Lingering(_) => {}
+            Phase::Body(_) | Phase::Ending(_) | Phase::Finishing(_) | Phase::Lingering(_) => {}
         }
     }
 
     fn look_at_head(&mut self, key: u32, in_phase_ms: u64) {
         let times = &self.config.times;
         let connection = &self.connections[key];
-        let first = connection.since_ns == connection.opened_ns;
-        let begun = !connection.input.is_empty();
+        let first = connection.is_first_request();
+        let begun = connection.has_begun_request();
         let head_timeout_ms = match connection.over_limit {
             true => times.head_timeout_ms.min(OVER_LIMIT_HEAD_TIMEOUT_MS),
             false => times.head_timeout_ms,
@@ -146,16 +142,15 @@ impl<P: Platform> Server<P> {
 
     fn time_out_head(&mut self, key: u32) {
         let refusal = Refusal { status: 408, why: "the request head did not arrive in time" };
-        self.refuse_request(key, refusal);
-        self.connections[key].enter(Phase::Refusing(CloseReason::HeadTimeout), self.now_ns);
+        let input = std::mem::take(&mut self.connections[key].input);
+        self.refuse_request(key, &input, refusal, CloseReason::HeadTimeout);
         self.flush_connection(key);
     }
 
     fn time_out_body(&mut self, key: u32, why: &str) {
         let phase = std::mem::replace(&mut self.connections[key].phase, Phase::Head);
         if let Phase::Body(body) = phase {
-            self.refuse_body(key, *body, 408, why);
-            self.connections[key].enter(Phase::Refusing(CloseReason::BodyTimeout), self.now_ns);
+            self.refuse_body(key, *body, 408, why, CloseReason::BodyTimeout);
             self.flush_connection(key);
         }
     }

@@ -16,6 +16,7 @@
 
 use crate::wire::target;
 use std::fmt;
+use std::net::Ipv6Addr;
 
 /// The parts of a request head that the server acts on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -186,6 +187,8 @@ fn interpret<'b>(
         }
         Some(parts) => parts,
         None if target == "*" && method == Method::Options => ("*", ""),
+        // The target of CONNECT is an authority; there is nothing here to connect to.
+        None if method == Method::Foreign && target != "*" => ("*", ""),
         None => return refuse(400, "bad request target"),
     };
     let mut head = Head {
@@ -268,9 +271,32 @@ fn interpret_field<'b>(
     Ok(())
 }
 
-/// Neither user information nor a path nor a list: a host and perhaps a port.
+/// `uri-host [ ":" port ]` (RFC 9110 §7.2), or nothing, which a target without an authority has.
 fn plausible_host(host: &str) -> bool {
-    host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=:[]".contains(&byte))
+    let (name, port) = match host.strip_prefix('[') {
+        Some(rest) => match rest.split_once(']') {
+            Some((address, rest)) if address.parse::<Ipv6Addr>().is_ok() => ("", rest),
+            _ => return false,
+        },
+        None => host.split_at(host.find(':').unwrap_or(host.len())),
+    };
+    let port = port.strip_prefix(':').unwrap_or(port);
+    is_registered_name(name) && port.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// `reg-name` (RFC 3986 §3.2.2), without the comma, which only a list of hosts would have.
+fn is_registered_name(name: &str) -> bool {
+    let mut bytes = name.bytes();
+    while let Some(byte) = bytes.next() {
+        let valid = match byte {
+            b'%' => (0..2).all(|_| bytes.next().is_some_and(|digit| digit.is_ascii_hexdigit())),
+            _ => byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=".contains(&byte),
+        };
+        if !valid {
+            return false;
+        }
+    }
+    true
 }
 
 impl FramingFields<'_> {
@@ -427,6 +453,7 @@ mod tests {
         assert_eq!(accepted("GET http://x/y?z HTTP/1.1\r\nHost: h\r\n\r\n").path, "/y");
         assert_eq!(accepted("OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n").path, "*");
         assert_eq!(accepted("get / HTTP/1.1\r\nHost: h\r\n\r\n").method, Method::Unknown);
+        assert_eq!(accepted("CONNECT h:443 HTTP/1.1\r\nHost: h\r\n\r\n").method, Method::Foreign);
         assert_eq!(accepted("DELETE / HTTP/1.1\r\nHost: h\r\n\r\n").method, Method::Foreign);
     }
 
@@ -455,11 +482,38 @@ mod tests {
             refused_with(field, 400);
         }
         refused("GET / HTTP/1.1\r\n Host: h\r\n\r\n", 400);
-        for host in ["u@h", "h/x", "a, b", "h\r\nHost: h", "h?x"] {
+        for host in [
+            "u@h",
+            "h/x",
+            "a, b",
+            "a,b",
+            "h\r\nHost: h",
+            "h?x",
+            "a:b:c",
+            "h:x",
+            "[::1",
+            "[::1]x",
+            "[h]",
+            "%zz",
+            "h%",
+            "h%2",
+        ] {
             refused(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"), 400);
         }
         refused_with("Authorization: a\r\nAuthorization: a", 400);
         refused_with("Expect: 200-maybe", 417);
+    }
+
+    #[test]
+    fn hosts() {
+        for host in
+            ["", "h", "h:", "h:80", "127.0.0.1:8080", "[::1]", "[::1]:80", "a-b_c.d~", "%41"]
+        {
+            assert_eq!(
+                accepted(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")).host,
+                Some(host)
+            );
+        }
     }
 
     #[test]

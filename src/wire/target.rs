@@ -6,6 +6,8 @@ use std::borrow::Cow;
 /// `None` if it is neither.
 pub fn split(target: &str) -> Option<(&str, &str)> {
     let origin_form = match strip_scheme(target) {
+        // A URI of these schemes has a host (RFC 9110 §4.2.1).
+        Some(rest) if rest.is_empty() || rest.starts_with('/') => return None,
         Some(rest) => rest.find('/').map_or("/", |slash| &rest[slash..]),
         None => target,
     };
@@ -78,6 +80,7 @@ mod tests {
         assert_eq!(split("*"), None);
         assert_eq!(split("h:443"), None);
         assert_eq!(split("ftp://h/a"), None);
+        assert_eq!(split("http:///a"), None);
     }
 
     #[test]
