@@ -336,7 +336,8 @@ fn logs_are_structured_and_as_loud_as_asked() {
     }
     drop(stream);
     let closed = process.expect_log("events=1 bytes=");
-    for part in ["closed conn=", "peer=127.0.0.1:", "reason=peer_left", "age_ms=", "unsent_bytes=0"] {
+    for part in ["closed conn=", "peer=127.0.0.1:", "reason=peer_left", "age_ms=", "unsent_bytes=0"]
+    {
         assert!(closed.contains(part), "no {part} in {closed}");
     }
     assert!(!flush.contains('\u{1b}'), "no colours where there is no terminal");

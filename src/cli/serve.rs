@@ -6,8 +6,9 @@ use clap::{Arg, ArgMatches, Command as Subcommand};
 use pushv::feed::{self, Clock, Lines};
 use pushv::reactor::{Command, Gone, Handle, Reactor};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
+use signal_hook::low_level::pipe;
 use std::io::{self, Write as _};
+use std::os::unix::net::UnixStream;
 use std::thread;
 
 /// Describes the subcommand.
@@ -44,9 +45,9 @@ pub fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let (demo, stdin, line_bytes_max) =
         (config.demo, config.stdin.clone(), config.limits.event_bytes_max);
     let failed = |error: io::Error| Failure::Failed(error.to_string());
-    let reactor = Reactor::bind(config).map_err(failed)?;
+    let mut reactor = Reactor::bind(config).map_err(failed)?;
     announce(&reactor, demo);
-    listen_to_signals(reactor.handle(), sources).map_err(failed)?;
+    listen_to_signals(&mut reactor, sources).map_err(failed)?;
     if demo {
         feed::start(Clock, reactor.handle()).map_err(failed)?;
     }
@@ -76,35 +77,43 @@ fn announce(reactor: &Reactor, demo: bool) {
     }
 }
 
-fn listen_to_signals(hub: Handle, sources: Sources) -> io::Result<()> {
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
-    let obey = move || {
-        let mut draining = false;
-        for signal in &mut signals {
-            let sent = match signal {
-                SIGHUP => reload(&hub, &sources),
-                _ if std::mem::replace(&mut draining, true) => hub.send(Command::Stop),
-                _ => hub.send(Command::Drain),
-            };
-            if sent == Err(Gone) {
-                return;
-            }
+/// Has TERM and INT drain, a second one stop, and HUP read the configuration again.
+fn listen_to_signals(reactor: &mut Reactor, sources: Sources) -> io::Result<()> {
+    let bell = |signals: &[i32]| {
+        let (ours, handlers) = UnixStream::pair()?;
+        for &signal in signals {
+            pipe::register(signal, handlers.try_clone()?)?;
         }
+        Ok::<UnixStream, io::Error>(ours)
     };
-    thread::Builder::new().name("signals".into()).spawn(obey).map(|_| ())
+    let mut terminations = 0;
+    reactor.ring(bell(&[SIGTERM, SIGINT])?, move |count| {
+        terminations += count;
+        Some(if terminations == 1 { Command::Drain } else { Command::Stop })
+    })?;
+    let hub = reactor.handle();
+    reactor.ring(bell(&[SIGHUP])?, move |_| {
+        // Reading files and resolving names takes a time that the loop does not have.
+        let (hub, sources) = (hub.clone(), sources.clone());
+        let reload =
+            thread::Builder::new().name("reload".into()).spawn(move || reload(&hub, &sources));
+        if let Err(error) = reload {
+            log::error!("the configuration stays as it is: {error}");
+        }
+        None
+    })
 }
 
 /// Reads the configuration again. If it is wrong, everything stays as it is.
-fn reload(hub: &Handle, sources: &Sources) -> Result<(), Gone> {
+fn reload(hub: &Handle, sources: &Sources) {
     match sources.read() {
         Ok(config) => {
             log::info!("the configuration is read again");
-            hub.send(Command::Reconfigure(Box::new(config)))
+            if hub.send(Command::Reconfigure(Box::new(config))) == Err(Gone) {
+                log::debug!("there is nobody left to adopt it");
+            }
         }
-        Err(why) => {
-            log::error!("the configuration stays as it is: {why}");
-            Ok(())
-        }
+        Err(why) => log::error!("the configuration stays as it is: {why}"),
     }
 }
 

@@ -7,6 +7,7 @@
 //! with edge-triggered readiness an interest that is not acted on costs nothing, so there is no
 //! `epoll_ctl` between accept and close.
 
+mod doorbell;
 mod handle;
 mod kernel;
 mod listener;
@@ -16,6 +17,7 @@ pub use handle::{Command, Gone, Handle};
 use crate::config::{Config, knobs};
 use crate::server::{Door, Server, Token};
 use crate::sys;
+use doorbell::Doorbell;
 use handle::Inbox;
 use kernel::Kernel;
 use listener::Listener;
@@ -23,6 +25,7 @@ use mio::event::Event;
 use mio::{Events, Interest, Poll};
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 /// A server with its listeners, ready to run.
@@ -30,6 +33,7 @@ use std::time::{Duration, Instant};
 pub struct Reactor {
     poll: Poll,
     listeners: Vec<Listener>,
+    doorbells: Vec<Doorbell>,
     inbox: Inbox,
     handle: Handle,
     server: Server<Kernel>,
@@ -64,8 +68,8 @@ impl Reactor {
         let ceiling = usize::try_from(descriptors).unwrap_or(usize::MAX).min(CONNECTIONS_CEILING);
         let ceiling = ceiling.saturating_sub(DESCRIPTORS_RESERVED + listeners.len());
         let maxseg_bytes = config.delivery.socket.maxseg_bytes;
-        let server = Server::new(config, Kernel::default(), ceiling, kernel::random());
-        Ok(Reactor { poll, listeners, inbox, handle, server, maxseg_bytes })
+        let server = Server::new(config, Kernel, ceiling, kernel::random());
+        Ok(Reactor { poll, listeners, doorbells: Vec::new(), inbox, handle, server, maxseg_bytes })
     }
 
     /// The addresses that the public listener is bound to.
@@ -85,6 +89,22 @@ impl Reactor {
     /// The way to reach the reactor while it runs.
     pub fn handle(&self) -> Handle {
         self.handle.clone()
+    }
+
+    /// Has `answer` called, in the reactor's thread, when bytes come through `socket`, with their
+    /// number; what it gives is done. For signals, whose handlers may write a byte and little more.
+    ///
+    /// # Errors
+    /// If the socket cannot be registered.
+    pub fn ring(
+        &mut self,
+        socket: UnixStream,
+        answer: impl FnMut(usize) -> Option<Command> + Send + 'static,
+    ) -> io::Result<()> {
+        let token = mio::Token(DOORBELLS_FROM + self.doorbells.len());
+        let doorbell = Doorbell::new(socket, self.poll.registry(), token, Box::new(answer))?;
+        self.doorbells.push(doorbell);
+        Ok(())
     }
 
     /// Runs until it has been told to drain or stop, and has.
@@ -118,7 +138,7 @@ impl Reactor {
             self.server.counters_mut().turns.events += 1;
             self.dispatch(event);
         }
-        self.obey();
+        self.take_inbox();
         self.accept();
         self.server.end_turn();
     }
@@ -127,11 +147,9 @@ impl Reactor {
         if event.token() == WAKER {
             return;
         }
-        if let Some(listener) =
-            listener_index(event.token()).and_then(|nth| self.listeners.get_mut(nth))
-        {
-            listener.note_ready();
-            return;
+        let reserved = (event.token().0 as u32 as usize).checked_sub(LISTENERS_FROM);
+        if let Some(nth) = reserved {
+            return self.dispatch_reserved(nth);
         }
         let token = connection_token(event.token());
         // Writing first: it may make room for answers to what is read next.
@@ -144,19 +162,35 @@ impl Reactor {
         }
     }
 
-    /// Does what the other threads ask.
-    fn obey(&mut self) {
-        while let Some(command) = self.inbox.command() {
-            match command {
-                Command::Reconfigure(config) => {
-                    let refused = self.server.reconfigure(*config);
-                    if !refused.is_empty() {
-                        log::warn!("knobs unchanged until a restart: {}", refused.join(" "));
-                    }
+    /// An event of a listener or a doorbell.
+    fn dispatch_reserved(&mut self, nth: usize) {
+        if let Some(listener) = self.listeners.get_mut(nth) {
+            listener.note_ready();
+        } else if let Some(nth) = nth.checked_sub(DOORBELLS_FROM - LISTENERS_FROM)
+            && let Some(doorbell) = self.doorbells.get_mut(nth)
+            && let Some(command) = doorbell.answer()
+        {
+            self.obey(command);
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Reconfigure(config) => {
+                let refused = self.server.reconfigure(*config);
+                if !refused.is_empty() {
+                    log::warn!("knobs unchanged until a restart: {}", refused.join(" "));
                 }
-                Command::Drain => self.server.drain(),
-                Command::Stop => self.server.stop(),
             }
+            Command::Drain => self.server.drain(),
+            Command::Stop => self.server.stop(),
+        }
+    }
+
+    /// Takes what other threads have handed over.
+    fn take_inbox(&mut self) {
+        while let Some(command) = self.inbox.command() {
+            self.obey(command);
         }
         for _ in 0..EVENTS_PER_TURN {
             if self.server.is_lagging() {
@@ -244,18 +278,15 @@ fn connection_token(token: mio::Token) -> Token {
 
 /// Slots at the end of the key space belong to the reactor: no connection can have one.
 fn listener_token(nth: usize) -> mio::Token {
-    mio::Token(KEYS_RESERVED_FROM + nth)
-}
-
-fn listener_index(token: mio::Token) -> Option<usize> {
-    (token.0 as u32 as usize).checked_sub(KEYS_RESERVED_FROM)
+    mio::Token(LISTENERS_FROM + nth)
 }
 
 const WAKER: mio::Token = mio::Token(u32::MAX as usize);
-const KEYS_RESERVED_FROM: usize = 1 << 31;
+const LISTENERS_FROM: usize = 1 << 31;
+const DOORBELLS_FROM: usize = LISTENERS_FROM + (1 << 30);
 /// Connections that one reactor is ready to hold; tokens leave room for more.
 const CONNECTIONS_CEILING: usize = 10_000_000;
-const _: () = assert!(CONNECTIONS_CEILING < KEYS_RESERVED_FROM);
+const _: () = assert!(CONNECTIONS_CEILING < LISTENERS_FROM);
 const _: () = assert!(size_of::<usize>() == 8, "a token is a slot and a generation");
 /// Descriptors that are not connections: standard streams, epoll, waker, the listeners' reserve,
 /// a configuration file that is read again.
