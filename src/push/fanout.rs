@@ -125,6 +125,11 @@ impl Fanout {
         }
     }
 
+    /// The subscriber that a further call of [`Fanout::next_visit`] would give.
+    pub fn upcoming(&self) -> Option<u32> {
+        (self.owed > 0).then(|| self.subscribers[self.position as usize])
+    }
+
     /// Whether visits are owed.
     pub fn in_pass(&self) -> bool {
         self.owed > 0
@@ -176,8 +181,10 @@ mod tests {
         assert_eq!(fanout.next_visit(), None);
         fanout.begin_pass();
         assert_eq!(visit(&mut fanout, 2), [0, 1]);
+        assert_eq!(fanout.upcoming(), Some(2));
         fanout.begin_pass();
         assert_eq!(visit(&mut fanout, 9), [2, 0, 1]);
+        assert_eq!(fanout.upcoming(), None);
         assert!(!fanout.in_pass());
     }
 

@@ -1,26 +1,19 @@
 //! The real world: the kernel's sockets and clocks.
 
 use crate::server::Platform;
+use crate::sys;
 use std::hash::{BuildHasher, RandomState};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The platform that a running server stands on.
 #[derive(Debug)]
-pub(super) struct Kernel {
-    started: Instant,
-}
-
-impl Default for Kernel {
-    fn default() -> Self {
-        Kernel { started: Instant::now() }
-    }
-}
+pub(super) struct Kernel;
 
 impl Platform for Kernel {
     type Socket = mio::net::TcpStream;
 
     fn now_ns(&self) -> u64 {
-        self.started.elapsed().as_nanos() as u64
+        sys::monotonic_ns()
     }
 
     fn unix_s(&self) -> u64 {

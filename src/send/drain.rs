@@ -29,8 +29,10 @@ pub struct Drain {
     pub bytes: u64,
     /// Frames that were taken off the logs.
     pub frames: u64,
-    /// When the oldest frame that was offered had been published, in nanoseconds.
-    pub oldest_published_ns: Option<u64>,
+    /// Calls that were made to hand them over.
+    pub calls: u64,
+    /// When the oldest frame of the plan was published, in nanoseconds; 0 if it has none.
+    pub oldest_published_ns: u64,
 }
 
 /// Working memory of all drains: after the first few, a drain allocates nothing, unless it has to
@@ -62,6 +64,7 @@ pub fn drain<T: Transport>(
         outcome: Outcome::Drained,
         bytes: 0,
         frames: 0,
+        calls: 0,
         oldest_published_ns: queue.oldest_published_ns(plan),
     };
     if queue.is_done(plan) {
@@ -81,15 +84,19 @@ pub fn drain<T: Transport>(
         counters.copied_bytes += copied as u64;
         let (taken, outcome) = settle(result, offered, counters);
         drain.outcome = outcome;
+        drain.calls += 1;
         drain.bytes += taken as u64;
         drain.frames += queue.consume(plan, taken);
     }
-    if drain.outcome == Outcome::Drained && queue.has_frames() {
-        drain.outcome = Outcome::BudgetSpent;
+    match drain.outcome {
+        Outcome::Drained if queue.has_frames() => drain.outcome = Outcome::BudgetSpent,
+        Outcome::Drained => {}
+        _ => {
+            let spilled = queue.spill(plan);
+            counters.copied_bytes += spilled as u64;
+            drain.frames += u64::from(spilled > 0);
+        }
     }
-    let spilled = queue.spill(plan);
-    counters.copied_bytes += spilled as u64;
-    drain.frames += u64::from(spilled > 0);
     // Uncorked even after a short write: whatever fits is to leave now.
     if corked && !matches!(drain.outcome, Outcome::Closed(_)) {
         let uncorked = set_cork(socket, false, counters);

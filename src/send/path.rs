@@ -8,6 +8,7 @@ use crate::send::queue::{Plan, WriteQueue};
 use crate::send::transport::IOVECS_MAX;
 use std::fmt;
 use std::io::IoSlice;
+use std::ops::ControlFlow;
 use std::str::FromStr;
 
 /// How queued frames become calls. For a flush of k frames:
@@ -88,6 +89,9 @@ pub(super) struct Buffers {
     iovecs: Vec<IoSlice<'static>>,
 }
 
+/// The I/O vectors of one call.
+struct Iovecs<'p>(Vec<IoSlice<'p>>);
+
 impl WritePath {
     /// Prepares the next call for what is left of `queue`, which is not done, and hands it to
     /// `perform`. Also tells how many bytes were copied for it.
@@ -121,20 +125,28 @@ impl WritePath {
                 let joined = &mut buffers.joined;
                 joined.clear();
                 joined.extend_from_slice(private);
-                queue.spans(plan).for_each(|span| joined.extend_from_slice(span));
+                queue.spans(plan, |span| {
+                    joined.extend_from_slice(span);
+                    ControlFlow::Continue(())
+                });
                 (perform(Call::Write(joined)), joined.len())
             }
             WritePath::Writev => {
-                let pieces = std::iter::once(private).chain(queue.frames(plan));
-                (buffers.gather(pieces, |iovecs| perform(Call::Writev(iovecs))), 0)
+                let mut iovecs = buffers.lend(private);
+                queue.frames(plan, |frame| iovecs.push(frame));
+                let result = perform(Call::Writev(&iovecs.0));
+                buffers.take_back(iovecs);
+                (result, 0)
             }
             WritePath::Span => {
-                let pieces = std::iter::once(private).chain(queue.spans(plan));
-                let result = buffers.gather(pieces, |iovecs| match iovecs {
+                let mut iovecs = buffers.lend(private);
+                queue.spans(plan, |span| iovecs.push(span));
+                let result = perform(match iovecs.0[..] {
                     // The kernel imports a vector of one faster as a plain buffer.
-                    [single] => perform(Call::Write(single)),
-                    several => perform(Call::Writev(several)),
+                    [ref single] => Call::Write(single),
+                    ref several => Call::Writev(several),
                 });
+                buffers.take_back(iovecs);
                 (result, 0)
             }
         }
@@ -142,21 +154,28 @@ impl WritePath {
 }
 
 impl Buffers {
-    /// Hands the first of `pieces`, as many as one call takes, to `call` as I/O vectors.
-    fn gather<'p, R>(
-        &mut self,
-        pieces: impl Iterator<Item = &'p [u8]>,
-        call: impl FnOnce(&[IoSlice<'_>]) -> R,
-    ) -> R {
+    /// Lends the memory for a call's I/O vectors, the first of them `private` unless it is empty.
+    fn lend<'p>(&mut self, private: &'p [u8]) -> Iovecs<'p> {
+        let mut iovecs = Iovecs(std::mem::take(&mut self.iovecs));
+        if !private.is_empty() {
+            iovecs.0.push(IoSlice::new(private));
+        }
+        iovecs
+    }
+
+    fn take_back(&mut self, mut iovecs: Iovecs<'_>) {
+        iovecs.0.clear();
         // A vector of borrows cannot outlive what it borrows, but its memory can: empty, it is
         // collected into a vector of another lifetime, which the standard library does in place.
-        let mut iovecs: Vec<IoSlice<'_>> = std::mem::take(&mut self.iovecs);
-        let pieces = pieces.filter(|piece| !piece.is_empty()).map(IoSlice::new);
-        iovecs.extend(pieces.take(IOVECS_MAX));
-        let result = call(&iovecs);
-        iovecs.clear();
-        self.iovecs = iovecs.into_iter().map(|_| unreachable!("the vector is empty")).collect();
-        result
+        self.iovecs = iovecs.0.into_iter().map(|_| unreachable!("it is empty")).collect();
+    }
+}
+
+impl<'p> Iovecs<'p> {
+    /// Adds a piece; breaks off when one call takes no more.
+    fn push(&mut self, piece: &'p [u8]) -> ControlFlow<()> {
+        self.0.push(IoSlice::new(piece));
+        if self.0.len() < IOVECS_MAX { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     }
 }
 
@@ -173,18 +192,20 @@ mod tests {
     }
 
     #[test]
-    fn gathering_reuses_its_memory() {
+    fn vectors_reuse_their_memory_and_stop_at_the_limit() {
         let mut buffers = Buffers::default();
         let piece = [7; 3];
-        let count = |buffers: &mut Buffers, n| {
-            buffers.gather(std::iter::repeat_n(&piece[..], n), |iovecs| iovecs.len())
+        let mut gather = |wanted: usize| {
+            let mut iovecs = buffers.lend(&piece);
+            let _full = (1..wanted).try_for_each(|_| iovecs.push(&piece));
+            let count = iovecs.0.len();
+            buffers.take_back(iovecs);
+            (count, buffers.iovecs.as_ptr(), buffers.iovecs.capacity())
         };
-        assert_eq!(count(&mut buffers, 3000), IOVECS_MAX);
-        let (memory, capacity) = (buffers.iovecs.as_ptr(), buffers.iovecs.capacity());
-        assert!(capacity >= IOVECS_MAX);
-        for n in [1, 2, 1000] {
-            assert_eq!(count(&mut buffers, n), n);
-            assert_eq!((buffers.iovecs.as_ptr(), buffers.iovecs.capacity()), (memory, capacity));
+        let (count, memory, capacity) = gather(3000);
+        assert_eq!(count, IOVECS_MAX);
+        for wanted in [1, 2, 1000] {
+            assert_eq!(gather(wanted), (wanted, memory, capacity));
         }
     }
 }

@@ -16,6 +16,7 @@ use crate::push::log::{FrameNo, Log};
 use crate::push::topic::Topic;
 use crate::send::private::Private;
 use slab::Slab;
+use std::ops::ControlFlow;
 
 /// What stands around a frame's payload on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,6 +89,7 @@ impl WriteQueue<'_> {
 
     /// Merges the logs by seq: the log with the oldest frame gives all its frames up to the
     /// oldest frame of any other log, and so on.
+    #[inline(never)]
     fn plan_merged(&self, plan: &mut Plan, bytes_max: usize) {
         plan.heads.clear();
         plan.heads.extend(self.cursors.iter().map(|cursor| cursor.next));
@@ -128,37 +130,39 @@ impl WriteQueue<'_> {
         self.cursors.iter().enumerate().any(|(cursor, place)| place.next < self.log(cursor).end())
     }
 
-    /// When the oldest frame of the plan was published, in nanoseconds of the server's clock.
-    pub fn oldest_published_ns(&self, plan: &Plan) -> Option<u64> {
-        let run = plan.runs.get(plan.front)?;
-        Some(self.log(run.cursor).entry(run.next).published_ns)
+    /// When the oldest frame of the plan was published, in nanoseconds of the server's clock; 0 if
+    /// it has none.
+    pub fn oldest_published_ns(&self, plan: &Plan) -> u64 {
+        let oldest = plan.runs.get(plan.front);
+        oldest.map_or(0, |run| self.log(run.cursor).entry(run.next).published_ns)
     }
 
-    /// The frames of the plan, each as it leaves.
-    pub fn frames<'s>(&'s self, plan: &'s Plan) -> impl Iterator<Item = &'s [u8]> {
+    /// Hands out the frames of the plan, each as it leaves, until `take` has had enough.
+    pub fn frames<'s>(&'s self, plan: &Plan, mut take: impl FnMut(&'s [u8]) -> ControlFlow<()>) {
         debug_assert_eq!(plan.cut, 0, "whole frames only");
-        plan.runs[plan.front..].iter().flat_map(|run| {
+        for run in &plan.runs[plan.front..] {
             let log = self.log(run.cursor);
-            (run.next..run.end).map(|no| self.framing.bytes(log, no))
-        })
+            for no in run.next..run.end {
+                if take(self.framing.bytes(log, no)).is_break() {
+                    return;
+                }
+            }
+        }
     }
 
-    /// The frames of the plan in the longest contiguous pieces there are.
-    pub fn spans<'s>(&'s self, plan: &'s Plan) -> impl Iterator<Item = &'s [u8]> {
+    /// Hands out the frames of the plan in the longest contiguous pieces there are, until `take`
+    /// has had enough.
+    pub fn spans<'s>(&'s self, plan: &Plan, mut take: impl FnMut(&'s [u8]) -> ControlFlow<()>) {
         debug_assert_eq!(plan.cut, 0, "whole frames only");
-        let (whole, single) = match self.framing {
-            Framing::Chunked => (&plan.runs[plan.front..], &[][..]),
-            Framing::Plain => (&[][..], &plan.runs[plan.front..]),
-        };
-        let whole = whole.iter().flat_map(|run| {
+        if self.framing == Framing::Plain {
+            return self.frames(plan, take);
+        }
+        for run in &plan.runs[plan.front..] {
             let (upper, lower) = self.log(run.cursor).spans(run.next, run.end);
-            [upper, lower].into_iter().filter(|span| !span.is_empty())
-        });
-        let single = single.iter().flat_map(|run| {
-            let log = self.log(run.cursor);
-            (run.next..run.end).map(|no| log.payload(no))
-        });
-        whole.chain(single)
+            if take(upper).is_break() || (!lower.is_empty() && take(lower).is_break()) {
+                return;
+            }
+        }
     }
 
     /// The rest of the next frame of the plan.
@@ -212,6 +216,7 @@ impl WriteQueue<'_> {
     /// Ends the drain. If a frame was cut, its rest becomes private bytes and the cursor moves
     /// behind it, so that the cursor stands on a frame border again and the log may evict the
     /// frame. Gives the number of bytes copied.
+    #[cold]
     pub fn spill(&mut self, plan: &mut Plan) -> usize {
         if plan.cut == 0 {
             return 0;

@@ -53,13 +53,13 @@ impl Admission {
     pub fn add<S>(&mut self, connection: &Connection<S>) {
         *self.count_of(connection) += 1;
         if is_of_an_address(connection) {
-            *self.addresses.entry(connection.peer.ip()).or_default() += 1;
+            *self.addresses.entry(connection.peer.ip).or_default() += 1;
         }
     }
 
     pub fn remove<S>(&mut self, connection: &Connection<S>) {
         *self.count_of(connection) -= 1;
-        let ip = connection.peer.ip();
+        let ip = connection.peer.ip;
         if is_of_an_address(connection)
             && let Some(count) = self.addresses.get_mut(&ip)
         {

@@ -7,7 +7,8 @@ use crate::send::private::Private;
 use crate::send::queue::Framing;
 use crate::server::body::Body;
 use slab::Slab;
-use std::net::SocketAddr;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 
 /// A name for a connection that is never given to another one.
 ///
@@ -35,46 +36,67 @@ pub enum Door {
 ///
 /// An idle subscriber is nothing but this, its socket in the kernel, and four bytes in its topic's
 /// list: requests, bodies and private bytes hold memory only while they are under way.
+///
+/// The fields stand in this order because a fan-out visits thousands of these one after the other
+/// and finds none of them in the processor's cache: what a visit reads and writes comes first and
+/// takes two cache lines, the rest is not touched.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub(super) struct Connection<S> {
     pub socket: S,
+    /// The send buffer is full. No call is made until the kernel says that it has room again.
+    pub blocked: bool,
+    /// It stands in the list of connections that are to be closed. Invariant: then it is neither
+    /// read from nor written to any more.
+    pub closing: bool,
+    pub framing: Framing,
+    /// It stands in the list of connections that are to be continued.
+    pub listed: bool,
+    pub cursors: Cursors,
+    pub private: Private,
+    pub phase: Phase,
+    /// Everything up to here has been taken off the logs for it.
+    pub delivered: Seq,
+    /// When the kernel last took bytes, or when it became blocked.
+    pub moved_ns: u64,
+    pub sent_bytes: u64,
+    pub sent_events: u64,
+
     pub generation: u32,
+    /// Bytes that a subscriber has sent although it has nothing to say.
+    pub chatter_bytes: u32,
+    pub peer: Peer,
     pub door: Door,
     /// It was accepted above a limit, to be told so.
     pub over_limit: bool,
-    /// The send buffer is full. No call is made until the kernel says that it has room again.
-    pub blocked: bool,
-    /// It stands in the list of connections that are to be continued.
-    pub listed: bool,
     /// Reading stopped before the socket was empty: no edge will come for what is left in it.
     pub unread: bool,
     /// Its input holds requests that are not to be answered before earlier answers have left.
     pub held: bool,
     /// It has published something. Others are never made to wait for readers.
     pub publishes: bool,
+    /// A request of its has been answered already.
+    pub answered: bool,
     /// The peer has closed its side.
     pub peer_closed: bool,
-    /// It stands in the list of connections that are to be closed. Invariant: then it is neither
-    /// read from nor written to any more.
-    pub closing: bool,
-    pub framing: Framing,
-    pub phase: Phase,
     /// Bytes read that make no whole request head yet, or that are not wanted yet.
     pub input: Vec<u8>,
-    pub private: Private,
-    pub cursors: Cursors,
-    /// Everything up to here has been taken off the logs for it.
-    pub delivered: Seq,
-    pub peer: SocketAddr,
     pub opened_ns: u64,
     /// When the current phase began, or when a feed was last heard of.
     pub since_ns: u64,
-    /// When the kernel last took bytes, or when it became blocked.
-    pub moved_ns: u64,
-    pub sent_bytes: u64,
-    pub sent_events: u64,
-    /// Bytes that a subscriber has sent although it has nothing to say.
-    pub chatter_bytes: u32,
+}
+
+/// A peer's address, in less room than a [`SocketAddr`] takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Peer {
+    pub ip: IpAddr,
+    pub port: u16,
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        SocketAddr::new(self.ip, self.port).fmt(f)
+    }
 }
 
 /// What a connection is doing.
@@ -135,35 +157,31 @@ impl<S> Connection<S> {
     pub fn new(socket: S, peer: SocketAddr, door: Door, now_ns: u64) -> Connection<S> {
         Connection {
             socket,
-            generation: 0,
-            door,
-            over_limit: false,
             blocked: false,
-            listed: false,
-            unread: false,
-            held: false,
-            publishes: false,
-            peer_closed: false,
             closing: false,
             framing: Framing::Chunked,
-            phase: Phase::Head,
-            input: Vec::new(),
-            private: Private::default(),
+            listed: false,
             cursors: Cursors::None,
+            private: Private::default(),
+            phase: Phase::Head,
             delivered: Seq(0),
-            peer,
-            opened_ns: now_ns,
-            since_ns: now_ns,
             moved_ns: now_ns,
             sent_bytes: 0,
             sent_events: 0,
+            generation: 0,
             chatter_bytes: 0,
+            peer: Peer { ip: peer.ip(), port: peer.port() },
+            door,
+            over_limit: false,
+            unread: false,
+            held: false,
+            publishes: false,
+            answered: false,
+            peer_closed: false,
+            input: Vec::new(),
+            opened_ns: now_ns,
+            since_ns: now_ns,
         }
-    }
-
-    /// Whether no request has been answered yet.
-    pub fn is_first_request(&self) -> bool {
-        self.since_ns == self.opened_ns
     }
 
     /// Whether part of a request has come. An empty line is none yet: some clients send one behind
@@ -257,9 +275,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_idle_subscriber_is_small() {
-        let bytes = size_of::<Connection<mio::net::TcpStream>>();
-        assert!(bytes <= 224, "{bytes} bytes");
+    fn an_idle_subscriber_is_three_cache_lines_and_a_visit_touches_two() {
+        // In a release build mio's stream is its descriptor and nothing else.
+        type Real = Connection<std::net::TcpStream>;
+        assert!(size_of::<Real>() <= 192, "{} bytes", size_of::<Real>());
+        assert!(std::mem::offset_of!(Real, generation) <= 128);
+        assert_eq!(size_of::<Option<Real>>(), size_of::<Real>(), "a slab's entry is no larger");
     }
 
     #[test]

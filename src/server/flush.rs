@@ -3,10 +3,12 @@
 use super::connection::Phase;
 use super::{Platform, Server};
 use crate::observe::counters::CloseReason;
+use crate::push::cursor::Cursor;
 use crate::push::gap::{Gap, GapReason, Overrun};
 use crate::push::topic::TopicKey;
 use crate::send::drain::{Drain, Outcome, drain};
 use crate::send::flush::{Due, FlushPolicy};
+use crate::send::path::WritePath;
 use crate::send::queue::WriteQueue;
 use crate::send::transport::Transport;
 use std::cmp::Reverse;
@@ -163,7 +165,12 @@ impl<P: Platform> Server<P> {
                 continue;
             }
             for _ in 0..VISITS_IN_A_ROW {
-                let Some(connection) = self.hub.topic_mut(key).fanout.next_visit() else { break };
+                let fanout = &mut self.hub.topic_mut(key).fanout;
+                let Some(connection) = fanout.next_visit() else { break };
+                // None of them is in the processor's cache; the next one can be, by its turn.
+                if let Some(next) = fanout.upcoming().and_then(|next| self.connections.get(next)) {
+                    crate::sys::prefetch(next);
+                }
                 self.flush_connection(connection);
                 if self.now_ns >= self.flushes.slice_ends_ns {
                     break;
@@ -184,19 +191,27 @@ impl<P: Platform> Server<P> {
     }
 
     /// Sends a connection whatever it has to get, if its socket has room.
+    ///
+    /// This runs once per event and subscriber, between system calls that have emptied the first
+    /// level of the processor's caches, so what it costs is what it touches, code included:
+    /// whatever is rare is kept out of it.
     pub(super) fn flush_connection(&mut self, key: u32) {
         let Some(connection) = self.connections.get(key) else { return };
         if connection.blocked || connection.closing {
             return;
         }
-        self.look_for_overrun(key);
+        let overrun =
+            |cursor: &Cursor| cursor.next < self.hub.topics()[cursor.topic as usize].log.first();
+        if connection.cursors.as_slice().iter().any(overrun) {
+            self.overrun(key);
+        }
         let connection = &mut self.connections[key];
-        let home = connection.cursors.as_slice().first().map(|cursor| cursor.topic);
-        let delivery = match home {
-            Some(topic) => self.deliveries.of(&self.hub.topics()[topic as usize].name),
-            None => self.deliveries.base(),
+        let path = match connection.cursors.as_slice().first() {
+            Some(home) => {
+                self.deliveries.of(&self.hub.topics()[home.topic as usize].name).write_path
+            }
+            None => self.deliveries.base().write_path,
         };
-        let path = delivery.write_path;
         let mut queue = WriteQueue {
             private: &mut connection.private,
             cursors: connection.cursors.as_mut_slice(),
@@ -204,54 +219,54 @@ impl<P: Platform> Server<P> {
             topics: self.hub.topics(),
             framing: connection.framing,
         };
-        let calls_before = self.counters.write.data_calls();
-        let done = drain(
-            &mut connection.socket,
-            path,
-            &mut queue,
-            &mut self.workspace,
-            self.config.turn.flush_budget_bytes,
-            &mut self.counters.write,
-        );
-        let calls = self.counters.write.data_calls() - calls_before;
-        if calls > 0 {
-            self.note_flush(key, path, &done, calls);
+        let budget_bytes = self.config.turn.flush_budget_bytes;
+        let (workspace, counters) = (&mut self.workspace, &mut self.counters.write);
+        let done =
+            drain(&mut connection.socket, path, &mut queue, workspace, budget_bytes, counters);
+        if done.calls > 0 {
+            self.note_flush(key, path, &done);
         }
-        self.settle(key, done.outcome);
+        let streams_on = matches!(self.connections[key].phase, Phase::Stream);
+        if done.outcome != Outcome::Drained || !streams_on {
+            self.settle(key, done.outcome);
+        }
     }
 
-    fn note_flush(
-        &mut self,
-        key: u32,
-        path: crate::send::path::WritePath,
-        done: &Drain,
-        calls: u64,
-    ) {
+    fn note_flush(&mut self, key: u32, path: WritePath, done: &Drain) {
         self.now_ns = self.platform.now_ns();
         let connection = &mut self.connections[key];
         connection.moved_ns = self.now_ns;
         connection.sent_bytes += done.bytes;
         connection.sent_events += done.frames;
-        let Some(published_ns) = done.oldest_published_ns.filter(|_| done.frames > 0) else {
+        if done.frames == 0 {
             return;
-        };
-        let age_ns = self.now_ns.saturating_sub(published_ns);
+        }
+        let age_ns = self.now_ns.saturating_sub(done.oldest_published_ns);
         self.counters.publish_to_kernel_ns.record(age_ns);
-        self.counters.frames_per_call.record(done.frames.div_ceil(calls));
+        self.counters.frames_per_call.record(done.frames.div_ceil(done.calls));
         if self.flushes.adaptive_in_use {
             self.adaptation.latency_ns.record(age_ns);
         }
+        if log::log_enabled!(log::Level::Trace) {
+            self.trace_flush(key, path, done, age_ns);
+        }
+    }
+
+    #[cold]
+    fn trace_flush(&self, key: u32, path: WritePath, done: &Drain, age_ns: u64) {
         log::trace!(
-            "flush conn={key} path={path} events={} bytes={} calls={calls} last={} age_us={} outcome={:?}",
+            "flush conn={key} path={path} events={} bytes={} calls={} last={} age_us={} outcome={:?}",
             done.frames,
             done.bytes,
-            self.hub.epoch().id(connection.delivered),
+            done.calls,
+            self.hub.epoch().id(self.connections[key].delivered),
             age_ns / 1000,
             done.outcome,
         );
     }
 
-    /// What the end of a drain means for the connection.
+    /// What the end of a drain means for the connection, unless it is that a stream goes on.
+    #[inline(never)]
     fn settle(&mut self, key: u32, outcome: Outcome) {
         let connection = &mut self.connections[key];
         match (outcome, &connection.phase) {
@@ -296,37 +311,33 @@ impl<P: Platform> Server<P> {
         self.flush_connection(key);
     }
 
-    /// Compares each cursor with its log's tail: one that has fallen behind it has lost events.
-    fn look_for_overrun(&mut self, key: u32) {
+    /// Some cursor has fallen behind its log's tail: those events are lost to it.
+    #[cold]
+    fn overrun(&mut self, key: u32) {
         for nth in 0..self.connections[key].cursors.as_slice().len() {
-            let connection = &self.connections[key];
+            let connection = &mut self.connections[key];
             // A stream that was cut off has no cursors left.
-            let Some(cursor) = connection.cursors.as_slice().get(nth) else { return };
-            if cursor.next < self.hub.topics()[cursor.topic as usize].log.first() {
-                self.overrun(key, nth);
+            let Some(cursor) = connection.cursors.as_mut_slice().get_mut(nth) else { return };
+            let topic = &self.hub.topics()[cursor.topic as usize];
+            let (key_of_topic, log) = (cursor.topic, &topic.log);
+            if cursor.next >= log.first() {
+                continue;
             }
+            let policy = self.deliveries.of(&topic.name).overrun;
+            if policy == Overrun::Close {
+                // Its last id is from before the loss, and with that it shall come back.
+                self.counters.events_lost += log.first() - cursor.next;
+                return self.cut_off(key, CloseReason::Overrun);
+            }
+            let missed = std::mem::replace(&mut cursor.next, policy.go_on_at(log));
+            let gap = Gap {
+                from: Some(connection.delivered),
+                to: (cursor.next < log.end()).then(|| log.entry(cursor.next).seq),
+                lost: Some(cursor.next - missed),
+                reason: GapReason::Overrun,
+            };
+            self.write_gap(key, key_of_topic, gap);
         }
-    }
-
-    fn overrun(&mut self, key: u32, nth: usize) {
-        let connection = &mut self.connections[key];
-        let cursor = &mut connection.cursors.as_mut_slice()[nth];
-        let topic = &self.hub.topics()[cursor.topic as usize];
-        let policy = self.deliveries.of(&topic.name).overrun;
-        let (key_of_topic, log) = (cursor.topic, &topic.log);
-        if policy == Overrun::Close {
-            self.counters.events_lost += log.first() - cursor.next;
-            // Its last id is from before the loss, and with that it shall come back.
-            return self.cut_off(key, CloseReason::Overrun);
-        }
-        let missed = std::mem::replace(&mut cursor.next, policy.go_on_at(log));
-        let gap = Gap {
-            from: Some(connection.delivered),
-            to: (cursor.next < log.end()).then(|| log.entry(cursor.next).seq),
-            lost: Some(cursor.next - missed),
-            reason: GapReason::Overrun,
-        };
-        self.write_gap(key, key_of_topic, gap);
     }
 
     /// Ends a stream behind what it has got so far: from here on no event may reach it.

@@ -91,7 +91,7 @@ impl<P: Platform> Server<P> {
         let now_ns = self.now_ns;
         let connection = &mut self.connections[key];
         if connection.input.is_empty() {
-            if matches!(connection.phase, Phase::Head) && !connection.is_first_request() {
+            if matches!(connection.phase, Phase::Head) && connection.answered {
                 connection.since_ns = now_ns; // the deadline of a head runs from its first byte
             }
             return self.requests(key, bytes);

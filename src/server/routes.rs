@@ -195,6 +195,7 @@ impl<P: Platform> Server<P> {
         let connection = &mut self.connections[key];
         let reason = if connection.over_limit { CloseReason::OverLimit } else { CloseReason::Done };
         let phase = if exchange.close { Phase::Finishing(reason) } else { Phase::Head };
+        connection.answered = true;
         connection.enter(phase, self.now_ns);
     }
 

@@ -125,7 +125,7 @@ impl<P: Platform> Server<P> {
     fn look_at_head(&mut self, key: u32, in_phase_ms: u64) {
         let times = &self.config.times;
         let connection = &self.connections[key];
-        let first = connection.is_first_request();
+        let first = !connection.answered;
         let begun = connection.has_begun_request();
         let head_timeout_ms = match connection.over_limit {
             true => times.head_timeout_ms.min(OVER_LIMIT_HEAD_TIMEOUT_MS),
