@@ -78,6 +78,8 @@ impl Floor {
     fn accept(&mut self) {
         while let Ok((mut socket, _)) = self.listener.accept() {
             socket.set_nodelay(true).expect("set");
+            let congestion = crate::servers::CONGESTION.as_bytes();
+            socket2::SockRef::from(&socket).set_tcp_congestion(congestion).expect("set");
             let token = Token(self.connections.len());
             self.poll
                 .registry()

@@ -8,8 +8,8 @@
 //!
 //! Each server runs in a process of its own, bound to processor 0; the probe runs here, bound to
 //! processor 1, holds all subscribers, and compares every byte that each of them receives. The
-//! servers take turns, several times over, and the ratios are made within a turn: absolute
-//! figures move with the machine, ratios much less. `docs/PERFORMANCE.md` says how to read them.
+//! servers are asked in turns, and the ratios are made within a turn: absolute figures move with
+//! the machine, ratios much less. `docs/PERFORMANCE.md` says how to read them.
 
 mod floor;
 mod probe;
@@ -69,7 +69,9 @@ impl Scene {
 struct Sizes {
     runs: usize,
     subscribers: usize,
+    round_blocks: usize,
     rounds: usize,
+    flood_blocks: usize,
     flood_events: usize,
     open_rate: Duration,
     idle: usize,
@@ -81,7 +83,9 @@ impl Sizes {
     const FULL: Sizes = Sizes {
         runs: 5,
         subscribers: 1000,
-        rounds: 500,
+        round_blocks: 150,
+        rounds: 3,
+        flood_blocks: 3,
         flood_events: 2000,
         open_rate: Duration::from_secs(4),
         idle: 10_000,
@@ -91,7 +95,9 @@ impl Sizes {
     const QUICK: Sizes = Sizes {
         runs: 1,
         subscribers: 200,
-        rounds: 50,
+        round_blocks: 20,
+        rounds: 3,
+        flood_blocks: 1,
         flood_events: 500,
         open_rate: Duration::from_millis(500),
         idle: 1000,
@@ -118,65 +124,93 @@ fn run(sizes: &Sizes, scenes: &[Scene]) {
     pushv::sys::bind_to_cpu(1).unwrap_or_else(|error| eprintln!("processor 1: {error}"));
     let mut figures = vec![Figures::default(); Contestant::ALL.len()];
     for run in 0..sizes.runs {
-        for scene in scenes {
-            for turn in 0..Contestant::ALL.len() {
-                // Another one begins each time.
-                let nth = (run + turn) % Contestant::ALL.len();
-                eprintln!(
-                    "run {} of {}, {}: {}",
-                    run + 1,
-                    sizes.runs,
-                    scene.name(),
-                    Contestant::ALL[nth].name()
-                );
-                measure(Contestant::ALL[nth], *scene, sizes, &mut figures[nth]);
+        for &scene in scenes {
+            eprintln!("run {} of {}: {}", run + 1, sizes.runs, scene.name());
+            match scene {
+                Scene::Round | Scene::Flood => interleave(scene, run, sizes, &mut figures),
+                _ => take_turns(scene, run, sizes, &mut figures),
             }
         }
     }
     print(sizes, &figures);
 }
 
-/// Plays one scene with one contestant.
-fn measure(contestant: Contestant, scene: Scene, sizes: &Sizes, figures: &mut Figures) {
-    let server = Running::start(contestant);
-    match scene {
-        Scene::Round => {
-            let mut probe = Probe::new(&server, sizes.subscribers);
-            figures.round_ns.push(probe.rounds(sizes.rounds));
+/// Another contestant begins each time.
+fn order(nth: usize) -> impl Iterator<Item = usize> {
+    let count = Contestant::ALL.len();
+    (0..count).map(move |turn| (nth + turn) % count)
+}
+
+/// All contestants run at the same time, and are asked in short blocks, one after the other: the
+/// figures of a block are from the same tenth of a second.
+fn interleave(scene: Scene, run: usize, sizes: &Sizes, figures: &mut [Figures]) {
+    let servers = Contestant::ALL.map(Running::start);
+    let mut probes = servers.each_ref().map(|server| Probe::new(server, sizes.subscribers));
+    // A connection that has been silent for longer than its retransmission timeout, 200 ms, has its
+    // next 16 segments acknowledged at once (TCP_MAX_QUICKACKS, net/ipv4/tcp_input.c), and that is
+    // a third of the cost of a delivery. So blocks are short, and the first ones are not counted.
+    for warm_up in 0..16usize.div_ceil(sizes.rounds) + 1 {
+        for nth in order(warm_up) {
+            probes[nth].rounds(sizes.rounds);
         }
-        Scene::Flood => {
-            let flood = Probe::new(&server, sizes.subscribers).flood(sizes.flood_events);
-            figures.flood_per_s.push(flood.deliveries_per_s);
-            figures.flood_events_per_read.push(flood.events_per_read);
-        }
-        // It cannot keep up, so its latency is only a matter of how long one looks.
-        Scene::Open if contestant == Contestant::Floor => {}
-        Scene::Open => {
-            let latency = Probe::new(&server, sizes.subscribers).open_rate(500.0, sizes.open_rate);
-            figures.open_p50_ms.push(latency.quantile(0.5) as f64 / 1e6);
-            figures.open_p99_ms.push(latency.quantile(0.99) as f64 / 1e6);
-        }
-        Scene::Idle => {
-            let warm_up = Probe::new(&server, 100);
-            let before = server.resident_bytes();
-            let probe = Probe::new(&server, sizes.idle);
-            let more = server.resident_bytes() as f64 - before as f64;
-            figures.idle_bytes.push(more / sizes.idle as f64);
-            drop((probe, warm_up));
-        }
-        Scene::Wide => {
-            let mut probe = Probe::new(&server, sizes.wide);
-            figures.wide_ns.push(probe.rounds(sizes.wide_rounds));
-            if contestant == Contestant::Pushv {
-                let delay = probe.accept_delay(sizes.wide_rounds);
-                figures.accept_ms.push(delay.as_secs_f64() * 1e3);
+    }
+    let blocks = if scene == Scene::Round { sizes.round_blocks } else { sizes.flood_blocks };
+    for block in 0..blocks {
+        for nth in order(run + block) {
+            let (probe, figures) = (&mut probes[nth], &mut figures[nth]);
+            if scene == Scene::Round {
+                figures.round_ns.push(probe.rounds(sizes.rounds));
+            } else {
+                let flood = probe.flood(sizes.flood_events);
+                figures.flood_per_s.push(flood.deliveries_per_s);
+                figures.flood_events_per_read.push(flood.events_per_read);
             }
         }
     }
 }
 
+/// The contestants run one after the other: together they would need too many descriptors, or
+/// disturb each other.
+fn take_turns(scene: Scene, run: usize, sizes: &Sizes, figures: &mut [Figures]) {
+    for nth in order(run) {
+        let (contestant, figures) = (Contestant::ALL[nth], &mut figures[nth]);
+        let server = Running::start(contestant);
+        match scene {
+            // It cannot keep up, so its latency is only a matter of how long one looks.
+            Scene::Open if contestant == Contestant::Floor => {}
+            Scene::Open => {
+                let latency =
+                    Probe::new(&server, sizes.subscribers).open_rate(500.0, sizes.open_rate);
+                figures.open_p50_ms.push(latency.quantile(0.5) as f64 / 1e6);
+                figures.open_p99_ms.push(latency.quantile(0.99) as f64 / 1e6);
+            }
+            Scene::Idle => {
+                let warm_up = Probe::new(&server, 100);
+                let before = server.resident_bytes();
+                let probe = Probe::new(&server, sizes.idle);
+                let more = server.resident_bytes() as f64 - before as f64;
+                figures.idle_bytes.push(more / sizes.idle as f64);
+                drop((probe, warm_up));
+            }
+            Scene::Wide => {
+                let mut probe = Probe::new(&server, sizes.wide);
+                probe.rounds(2);
+                figures.wide_ns.push(probe.rounds(sizes.wide_rounds));
+                if contestant == Contestant::Pushv {
+                    let delay = probe.accept_delay(sizes.wide_rounds);
+                    figures.accept_ms.push(delay.as_secs_f64() * 1e3);
+                }
+            }
+            Scene::Round | Scene::Flood => unreachable!("these are interleaved"),
+        }
+    }
+}
+
 fn print(sizes: &Sizes, figures: &[Figures]) {
-    println!("\nMedians of {} runs (in brackets: the least and the greatest).\n", sizes.runs);
+    println!(
+        "\nMedians (in brackets: the middle half) of {} runs; the first two scenes have {} and {} blocks in each.\n",
+        sizes.runs, sizes.round_blocks, sizes.flood_blocks
+    );
     println!(
         "| server | one event at a time, {0} subscribers: server CPU per delivery | flood of {1} events, {0} \
          subscribers: deliveries/s | events per read | 500 events/s, {0} subscribers: p50 / p99 | \
@@ -224,19 +258,19 @@ fn print(sizes: &Sizes, figures: &[Figures]) {
     );
 }
 
-fn median(values: &[f64]) -> f64 {
+fn quantile(values: &[f64], part: f64) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
+    sorted[((sorted.len() - 1) as f64 * part).round() as usize]
 }
 
+/// The median, and the quartiles around it.
 fn spread(values: &[f64], scale: f64, digits: usize) -> String {
     if values.is_empty() {
         return "–".into();
     }
-    let least = values.iter().copied().fold(f64::INFINITY, f64::min) * scale;
-    let greatest = values.iter().copied().fold(f64::NEG_INFINITY, f64::max) * scale;
-    format!("{:.digits$} ({least:.digits$}–{greatest:.digits$})", median(values) * scale)
+    let [low, middle, high] = [0.25, 0.5, 0.75].map(|part| quantile(values, part) * scale);
+    format!("{middle:.digits$} ({low:.digits$}–{high:.digits$})")
 }
 
 fn ratio(of: &[f64], to: &[f64]) -> String {

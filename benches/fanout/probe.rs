@@ -112,9 +112,6 @@ impl<'s> Probe<'s> {
     /// Publishes `rounds` events, each when everybody has the one before. Gives the server's
     /// processor time per delivery, in nanoseconds.
     pub fn rounds(&mut self, rounds: usize) -> f64 {
-        for _ in 0..rounds.div_ceil(10) {
-            self.round(); // warm-up
-        }
         let before = (self.server.cpu(), self.delivered);
         for _ in 0..rounds {
             self.round();
@@ -130,7 +127,6 @@ impl<'s> Probe<'s> {
 
     /// Publishes `count` events as fast as the server takes them.
     pub fn flood(&mut self, count: usize) -> Flood {
-        self.round();
         let (begun, delivered, reads) = (Instant::now(), self.delivered, self.reads);
         for _ in 0..count {
             self.publish(begun);

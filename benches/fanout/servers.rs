@@ -29,6 +29,10 @@ impl Contestant {
     }
 }
 
+/// The congestion control of every server. Some systems' default (bbr) paces by timers, which on
+/// loopback is nothing but noise.
+pub const CONGESTION: &str = "cubic";
+
 /// A server that is running. Dropped, it is ended.
 pub struct Running {
     child: Child,
@@ -46,6 +50,8 @@ impl Running {
                     "127.0.0.1:0",
                     "--admin",
                     "off",
+                    "--tcp-congestion",
+                    CONGESTION,
                     "--heartbeat",
                     "off",
                     "--cpu",
