@@ -247,6 +247,32 @@ fn a_hangup_reads_the_file_again() {
 }
 
 #[test]
+fn the_token_comes_from_the_flag_then_the_variable_then_the_file() {
+    let by_flag = Scratch::new("token-flag", "by-flag\n");
+    let by_file = Scratch::new("token-file", "by-file\n");
+    let config =
+        Scratch::new("token.toml", &format!("publish_token_file = {:?}\n", by_file.path()));
+    let accepted = |flag: bool, variable: &str| {
+        let mut command = pushv(&["serve", "--listen", "127.0.0.1:0", "--admin", "off"]);
+        command.args(["--config", config.path()]).env("PUSHV_PUBLISH_TOKEN", variable);
+        if flag {
+            command.args(["--publish-token-file", by_flag.path()]);
+        }
+        let process = Process::spawn(&mut command);
+        let takes = |token: &&str| {
+            let bearer = format!("Bearer {token}");
+            let fields = [("Authorization", bearer.as_str())];
+            Client::connect(process.public).request("POST", "/events/a", &fields, b"x").status
+                == 200
+        };
+        ["by-flag", "by-variable", "by-file"].into_iter().filter(takes).collect::<Vec<_>>()
+    };
+    assert_eq!(accepted(true, "by-variable"), ["by-flag"]);
+    assert_eq!(accepted(false, "by-variable"), ["by-variable"]);
+    assert_eq!(accepted(false, ""), ["by-file"]);
+}
+
+#[test]
 fn a_termination_drains() {
     for signal in ["-TERM", "-INT"] {
         let mut process = Process::start(&[]);

@@ -16,6 +16,8 @@ pub struct Sources {
     file: Option<PathBuf>,
     /// What flags and variables set: these stay as they are when the file is read again.
     fixed: Vec<(&'static str, String)>,
+    /// A flag names the file of the token, so that the variable with the token itself is not asked.
+    token_by_flag: bool,
 }
 
 impl Sources {
@@ -33,6 +35,7 @@ impl Sources {
                 .filter(|knob| given(knob.name))
                 .map(|knob| (knob.name, value(knob.name)))
                 .collect(),
+            token_by_flag: matches.value_source(TOKEN_FILE) == Some(ValueSource::CommandLine),
         }
     }
 
@@ -52,7 +55,8 @@ impl Sources {
             knob.set(&mut config, value)
                 .map_err(|why| format!("{} or {}: {why}", knob.flag(), knob.variable()))?;
         }
-        config.publish_token = token(config.publish_token_file.as_deref())?;
+        let variable = std::env::var(TOKEN_VARIABLE).ok().filter(|_| !self.token_by_flag);
+        config.publish_token = token(variable, config.publish_token_file.as_deref())?;
         config.validate()?;
         Ok(config)
     }
@@ -142,10 +146,8 @@ fn plain(value: &DeValue<'_>) -> Result<String, String> {
 }
 
 /// The publishers' token: the environment's, or the first line of the file.
-fn token(file: Option<&Path>) -> Result<Option<Secret>, String> {
-    if let Ok(token) = std::env::var(TOKEN_VARIABLE)
-        && !token.is_empty()
-    {
+fn token(variable: Option<String>, file: Option<&Path>) -> Result<Option<Secret>, String> {
+    if let Some(token) = variable.filter(|token| !token.trim().is_empty()) {
         return Ok(Some(Secret::new(token.trim())));
     }
     let Some(file) = file else { return Ok(None) };
@@ -160,6 +162,7 @@ fn token(file: Option<&Path>) -> Result<Option<Secret>, String> {
 
 const CONFIG: &str = "config";
 const TOPICS: &str = "topics";
+const TOKEN_FILE: &str = "publish_token_file";
 /// Not a flag: a process list shows arguments.
 const TOKEN_VARIABLE: &str = "PUSHV_PUBLISH_TOKEN";
 

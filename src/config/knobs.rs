@@ -29,6 +29,8 @@ pub struct Knob {
 pub enum Scope {
     /// At start only.
     Start,
+    /// At start, and when the configuration is read again.
+    Reload,
     /// While the server runs.
     Live,
     /// While the server runs, for all topics or for one.
@@ -201,7 +203,7 @@ pub static KNOBS: &[Knob] = &[
     knob!("cpu", Start, Listening, cpu, "a processor's number, or off",
         "Bind the reactor's thread to a processor"),
 
-    knob!("publish_token_file", Live, Access, publish_token_file, "a path",
+    knob!("publish_token_file", Reload, Access, publish_token_file, "a path",
         "File whose first line is the token that publishers must present as Authorization: Bearer"),
     knob!("cors_origins", Live, Access, cors_origins, "ORIGIN[,…] or *",
         "Web origins whose pages may subscribe, and publish"),

@@ -187,6 +187,9 @@ fn patch(config: &Config, topic: Option<&str>, json: &[u8]) -> Result<Config, St
         let knob = knobs::find(name)?;
         match (topic, knob.scope) {
             (_, Scope::Start) => return Err(format!("{name} can only be set at start")),
+            (_, Scope::Reload) => {
+                return Err(format!("{name} can only be set at start and by SIGHUP"));
+            }
             (Some(_), Scope::Live) => {
                 return Err(format!("{name} cannot be set for a single topic"));
             }
@@ -272,6 +275,7 @@ mod tests {
         check(None, r#"{"write_path":"fast"}"#, "no such write path");
         check(None, r#"{"write_path":null}"#, "wants a string");
         check(None, r#"{"listen":"127.0.0.1:1"}"#, "only be set at start");
+        check(None, r#"{"publish_token_file":"/etc/shadow"}"#, "SIGHUP");
         check(Some("a"), r#"{"heartbeat_ms":500}"#, "single topic");
         check(Some("a"), r#"{"write_path":"fast"}"#, "no such write path");
     }

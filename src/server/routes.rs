@@ -191,7 +191,7 @@ impl<P: Platform> Server<P> {
     }
 
     /// After an answer: the next request, or the end.
-    fn answered(&mut self, key: u32, exchange: &Exchange) {
+    pub(super) fn answered(&mut self, key: u32, exchange: &Exchange) {
         let connection = &mut self.connections[key];
         let reason = if connection.over_limit { CloseReason::OverLimit } else { CloseReason::Done };
         let phase = if exchange.close { Phase::Finishing(reason) } else { Phase::Head };

@@ -48,10 +48,7 @@ impl<P: Platform> Server<P> {
         if exchange.head_only {
             // What would be resumed is not known without subscribing; nothing is registered.
             self.write_stream_head(key, exchange, None);
-            return self.connections[key].enter(
-                if exchange.close { Phase::Finishing(CloseReason::Done) } else { Phase::Head },
-                self.now_ns,
-            );
+            return self.answered(key, exchange);
         }
         if self.shutdown.is_under_way() {
             return self.turn_away(key, exchange, "the server is going down", CloseReason::Drained);
