@@ -16,10 +16,7 @@ fn the_page_of_knobs_is_up_to_date() {
         std::fs::write(path, &page).unwrap();
     }
     let found = std::fs::read_to_string(path).unwrap();
-    assert!(
-        found == page,
-        "docs/KNOBS.md is out of date: PUSHV_UPDATE=1 cargo test --test docs"
-    );
+    assert!(found == page, "docs/KNOBS.md is out of date: PUSHV_UPDATE=1 cargo test --test docs");
 }
 
 fn knobs_page() -> String {
