@@ -6,7 +6,7 @@
 
 mod support;
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use support::Server;
@@ -21,14 +21,25 @@ impl Drop for Running {
     }
 }
 
-fn is_installed(program: &str) -> bool {
-    let found =
-        Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
-    let installed = found.is_ok_and(|status| status.success());
-    if !installed {
-        println!("SKIPPED: {program} is not installed");
+/// Says that something is not tested here. Not by `println!`, which the test runner keeps to itself
+/// when a test passes.
+fn skip(why: &str) {
+    let line = format!("SKIPPED: {why}\n");
+    std::io::stderr().write_all(line.as_bytes()).unwrap();
+}
+
+/// The first of `programs` that is installed; says that the test is skipped if none is.
+fn installed<'p>(programs: &[&'p str]) -> Option<&'p str> {
+    let answers = |program: &&str| {
+        let mut command = Command::new(program);
+        let status = command.arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+        status.is_ok_and(|status| status.success())
+    };
+    let found = programs.iter().copied().find(answers);
+    if found.is_none() {
+        skip(&format!("not installed: {}", programs.join(", ")));
     }
-    installed
+    found
 }
 
 fn curl(arguments: &[&str]) -> String {
@@ -39,7 +50,7 @@ fn curl(arguments: &[&str]) -> String {
 
 #[test]
 fn curl_publishes_and_subscribes() {
-    if !is_installed("curl") {
+    if installed(&["curl"]).is_none() {
         return;
     }
     let server = Server::start(&[("connection_age_ms", "500")]);
@@ -123,14 +134,11 @@ fn restless_server() -> Server {
 #[test]
 fn an_event_source_in_node() {
     let modules = Path::new(env!("CARGO_MANIFEST_DIR")).join("node_modules");
-    if !is_installed("node") {
+    if installed(&["node"]).is_none() {
         return;
     }
     if !modules.join("eventsource").exists() {
-        println!(
-            "SKIPPED: the npm package eventsource is not installed (npm install --no-save eventsource)"
-        );
-        return;
+        return skip("not installed: eventsource (npm install --no-save eventsource)");
     }
     let server = restless_server();
     let script = format!(
@@ -150,10 +158,7 @@ fn an_event_source_in_node() {
 /// remote control.
 #[test]
 fn a_browser() {
-    let Some(browser) = ["chromium", "chromium-browser", "google-chrome"]
-        .into_iter()
-        .find(|name| is_installed(name))
-    else {
+    let Some(browser) = installed(&["chromium", "chromium-browser", "google-chrome"]) else {
         return;
     };
     let server = restless_server();

@@ -183,6 +183,7 @@ fn one_call_per_flush_and_subscriber() {
             "write_calls_total{call=\"writev\"}",
             "write_frames_total",
             "registrations_total",
+            "accepted_total",
         ]
         .map(|name| {
             let line =
@@ -198,7 +199,13 @@ fn one_call_per_flush_and_subscriber() {
     let after = counts();
     let delta: Vec<u64> = before.iter().zip(after).map(|(before, after)| after - before).collect();
     // 100 answers to the publisher and one to the first question are calls as well.
-    assert_eq!(delta, [2000 + 100 + 1, 0, 2000, 0]);
+    assert_eq!(delta, [2000 + 100 + 1, 0, 2000, 0, 0]);
+    let [.., registrations, accepted] = after;
+    assert_eq!(
+        registrations,
+        accepted + 1,
+        "one for each connection, the admin listener's as well"
+    );
 }
 
 #[test]
