@@ -205,3 +205,18 @@ fn a_stall_is_the_absence_of_progress() {
     assert!((55..=65).contains(&lasted_s), "{lasted_s} s");
     assert!(scene.server.socket_mut(slow).is_some(), "it took a byte every 50 s");
 }
+
+/// A browser does not close a connection whose stream has ended, and a subscriber has nothing to say
+/// that could be in the way of its last bytes: nobody waits for it.
+#[test]
+fn a_drain_does_not_wait_for_subscribers_to_close() {
+    let mut config = Config { admin: None, ..Config::default() };
+    (config.times.linger_ms, config.times.drain_ms) = (60_000, 60_000);
+    let mut scene = Scene::new(config);
+    let mut client = Client::default();
+    scene.turn(|scene| client = scene.subscribe(usize::MAX).1);
+    scene.turn(|scene| scene.server.drain());
+    scene.pass(Duration::from_secs(1));
+    assert!(scene.server.is_over());
+    assert!(client.received.borrow().ends_with(b"\r\n0\r\n\r\n"));
+}

@@ -176,8 +176,8 @@ fn topic_of(query: &str) -> Result<Option<String>, String> {
 
 /// `config` with the changes of a JSON object, for all topics or for one.
 fn patch(config: &Config, topic: Option<&str>, json: &[u8]) -> Result<Config, String> {
-    let Value::Object(changes) = serde_json::from_slice(json).map_err(|error| error.to_string())?
-    else {
+    let value = serde_json::from_slice(json).map_err(|error| format!("not JSON: {error}"))?;
+    let Value::Object(changes) = value else {
         return Err("wants a JSON object of knobs".into());
     };
     let mut config = config.clone();
@@ -269,7 +269,7 @@ mod tests {
             let why = patch(&config, topic, json.as_bytes()).unwrap_err();
             assert!(why.contains(expected), "{why}");
         };
-        check(None, "", "EOF");
+        check(None, "", "not JSON: EOF");
         check(None, "[]", "JSON object");
         check(None, r#"{"write_path":"copy","nope":1}"#, "no knob");
         check(None, r#"{"write_path":"fast"}"#, "no such write path");

@@ -112,6 +112,9 @@ pub(super) enum Phase {
     Ending(CloseReason),
     /// Its private bytes go out, and then our side is closed.
     Finishing(CloseReason),
+    /// The end of its stream goes out, and then it is closed. A subscriber has nothing to say that
+    /// could be in the way, and a browser does not close such a connection for a long time.
+    Parting(CloseReason),
     /// Our side is closed. What still comes is thrown away until the peer closes its side, or for a
     /// while: closing a socket with unread input sends a reset, and that can destroy an answer on
     /// its way (RFC 9112 §9.6).

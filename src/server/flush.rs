@@ -278,6 +278,7 @@ impl<P: Platform> Server<P> {
                 self.flush_connection(key);
             }
             (Outcome::Drained, &Phase::Finishing(reason)) => self.linger_on(key, reason),
+            (Outcome::Drained, &Phase::Parting(reason)) => self.close(key, reason),
             (Outcome::Drained, Phase::Head) if connection.unread => self.list(key),
             (Outcome::Drained, _) => {}
         }
@@ -349,7 +350,10 @@ impl<P: Platform> Server<P> {
         debug_assert!(written.is_ok(), "a String takes everything");
         self.write_private(key);
         self.write_last_chunk(key);
-        self.connections[key].enter(Phase::Finishing(reason), self.now_ns);
+        let connection = &mut self.connections[key];
+        let silent = connection.chatter_bytes == 0;
+        let phase = if silent { Phase::Parting(reason) } else { Phase::Finishing(reason) };
+        connection.enter(phase, self.now_ns);
     }
 }
 

@@ -62,7 +62,7 @@ impl<P: Platform> Server<P> {
                 // Whoever half-closes its side of a stream has left it.
                 Phase::Stream | Phase::Ending(_) => self.close(key, CloseReason::PeerLeft),
                 Phase::Lingering(reason) => self.close(key, reason),
-                Phase::Finishing(_) => {}
+                Phase::Finishing(_) | Phase::Parting(_) => {}
                 // What was asked before the end is still answered.
                 Phase::Head | Phase::Body(_) if connection.private.is_empty() => {
                     self.close(key, CloseReason::PeerLeft);
@@ -137,7 +137,7 @@ impl<P: Platform> Server<P> {
                     }
                     return;
                 }
-                Phase::Finishing(_) | Phase::Lingering(_) => return,
+                Phase::Finishing(_) | Phase::Parting(_) | Phase::Lingering(_) => return,
             }
         }
         let connection = &mut self.connections[key];

@@ -66,7 +66,7 @@ impl<P: Platform> Server<P> {
                 Some(rest) if rest.is_empty() || rest.starts_with('/') => {
                     self.route_events(key, head, exchange, rest.strip_prefix('/'));
                 }
-                _ => self.answer_error(key, &exchange, 404, "there is nothing here"),
+                _ => self.answer_error(key, &exchange, 404, NOT_FOUND),
             },
         }
     }
@@ -256,5 +256,6 @@ pub(super) fn is_loopback_name(host: &str) -> bool {
 
 pub(super) const JSON: &str = "application/json";
 const EVENT_METHODS: &str = "GET, HEAD, POST, OPTIONS";
+const NOT_FOUND: &str = "there is /events/TOPIC, /events?topic=A&topic=B, /healthz and /readyz";
 const READ_METHODS: &str = "GET, HEAD, OPTIONS";
 const TOPIC_BYTES_MAX: usize = 256;

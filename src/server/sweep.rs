@@ -118,7 +118,11 @@ impl<P: Platform> Server<P> {
                 let reason = *reason;
                 self.close(key, reason);
             }
-            Phase::Body(_) | Phase::Ending(_) | Phase::Finishing(_) | Phase::Lingering(_) => {}
+            Phase::Body(_)
+            | Phase::Ending(_)
+            | Phase::Finishing(_)
+            | Phase::Parting(_)
+            | Phase::Lingering(_) => {}
         }
     }
 
