@@ -5,6 +5,7 @@
 //! this table, and so is the page `docs/KNOBS.md`.
 
 use super::Config;
+pub use super::value::Shown;
 use super::value::Value;
 use std::fmt;
 
@@ -65,27 +66,6 @@ impl Group {
             Group::Times => "Life cycle",
             Group::Turns => "The loop",
             Group::Adaptive => "Flush policy `adaptive`",
-        }
-    }
-}
-
-/// A knob's value, typed as far as JSON and TOML type it.
-#[derive(Debug, Clone, PartialEq)]
-#[allow(missing_docs)]
-pub enum Shown {
-    Int(u64),
-    Float(f64),
-    Bool(bool),
-    Text(String),
-}
-
-impl fmt::Display for Shown {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Shown::Int(number) => number.fmt(f),
-            Shown::Float(number) => number.fmt(f),
-            Shown::Bool(truth) => truth.fmt(f),
-            Shown::Text(text) => f.write_str(text),
         }
     }
 }

@@ -1,6 +1,5 @@
 //! Types of knobs' values, and how each is read and shown.
 
-use super::knobs::Shown;
 use crate::push::gap::Overrun;
 use crate::send::flush::FlushPolicy;
 use crate::send::path::WritePath;
@@ -14,6 +13,27 @@ pub(super) trait Value: Sized {
     fn read(text: &str) -> Result<Self, String>;
     /// Shows it so that it could be read again.
     fn show(&self) -> Shown;
+}
+
+/// A knob's value, typed as far as JSON and TOML type it.
+#[derive(Debug, Clone, PartialEq)]
+#[allow(missing_docs)]
+pub enum Shown {
+    Int(u64),
+    Float(f64),
+    Bool(bool),
+    Text(String),
+}
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Shown::Int(number) => number.fmt(f),
+            Shown::Float(number) => number.fmt(f),
+            Shown::Bool(truth) => truth.fmt(f),
+            Shown::Text(text) => f.write_str(text),
+        }
+    }
 }
 
 impl Value for bool {
