@@ -11,9 +11,11 @@
 //! servers are asked in turns, and the ratios are made within a turn: absolute figures move with
 //! the machine, ratios much less. `docs/PERFORMANCE.md` says how to read them.
 
+mod failure;
 mod floor;
 mod probe;
 mod servers;
+mod stream;
 
 use probe::Probe;
 use servers::{Contestant, Running};
@@ -145,13 +147,15 @@ fn order(nth: usize) -> impl Iterator<Item = usize> {
 /// figures of a block are from the same tenth of a second.
 fn interleave(scene: Scene, run: usize, sizes: &Sizes, figures: &mut [Figures]) {
     let servers = Contestant::ALL.map(Running::start);
-    let mut probes = servers.each_ref().map(|server| Probe::new(server, sizes.subscribers));
+    let mut probes = servers
+        .each_ref()
+        .map(|server| Probe::new(server, sizes.subscribers).expect("a server that does its part"));
     // A connection that has been silent for longer than its retransmission timeout, 200 ms, has its
     // next 16 segments acknowledged at once (TCP_MAX_QUICKACKS, net/ipv4/tcp_input.c), and that is
     // a third of the cost of a delivery. So blocks are short, and the first ones are not counted.
     for warm_up in 0..16usize.div_ceil(sizes.rounds) + 1 {
         for nth in order(warm_up) {
-            probes[nth].rounds(sizes.rounds);
+            probes[nth].rounds(sizes.rounds).expect("a server that does its part");
         }
     }
     let blocks = if scene == Scene::Round { sizes.round_blocks } else { sizes.flood_blocks };
@@ -159,9 +163,11 @@ fn interleave(scene: Scene, run: usize, sizes: &Sizes, figures: &mut [Figures]) 
         for nth in order(run + block) {
             let (probe, figures) = (&mut probes[nth], &mut figures[nth]);
             if scene == Scene::Round {
-                figures.round_ns.push(probe.rounds(sizes.rounds));
+                figures
+                    .round_ns
+                    .push(probe.rounds(sizes.rounds).expect("a server that does its part"));
             } else {
-                let flood = probe.flood(sizes.flood_events);
+                let flood = probe.flood(sizes.flood_events).expect("a server that does its part");
                 figures.flood_per_s.push(flood.deliveries_per_s);
                 figures.flood_events_per_read.push(flood.events_per_read);
             }
@@ -179,25 +185,31 @@ fn take_turns(scene: Scene, run: usize, sizes: &Sizes, figures: &mut [Figures]) 
             // It cannot keep up, so its latency is only a matter of how long one looks.
             Scene::Open if contestant == Contestant::Floor => {}
             Scene::Open => {
-                let latency =
-                    Probe::new(&server, sizes.subscribers).open_rate(500.0, sizes.open_rate);
-                figures.open_p50_ms.push(latency.quantile(0.5) as f64 / 1e6);
-                figures.open_p99_ms.push(latency.quantile(0.99) as f64 / 1e6);
+                let latency = Probe::new(&server, sizes.subscribers)
+                    .expect("a server that does its part")
+                    .open_rate(500.0, sizes.open_rate)
+                    .expect("a server that does its part");
+                figures.open_p50_ms.push(latency.p50_ns as f64 / 1e6);
+                figures.open_p99_ms.push(latency.p99_ns as f64 / 1e6);
             }
             Scene::Idle => {
-                let warm_up = Probe::new(&server, 100);
+                let warm_up = Probe::new(&server, 100).expect("a server that does its part");
                 let before = server.resident_bytes();
-                let probe = Probe::new(&server, sizes.idle);
+                let probe = Probe::new(&server, sizes.idle).expect("a server that does its part");
                 let more = server.resident_bytes() as f64 - before as f64;
                 figures.idle_bytes.push(more / sizes.idle as f64);
                 drop((probe, warm_up));
             }
             Scene::Wide => {
-                let mut probe = Probe::new(&server, sizes.wide);
-                probe.rounds(2);
-                figures.wide_ns.push(probe.rounds(sizes.wide_rounds));
+                let mut probe =
+                    Probe::new(&server, sizes.wide).expect("a server that does its part");
+                probe.rounds(2).expect("a server that does its part");
+                figures
+                    .wide_ns
+                    .push(probe.rounds(sizes.wide_rounds).expect("a server that does its part"));
                 if contestant == Contestant::Pushv {
-                    let delay = probe.accept_delay(sizes.wide_rounds);
+                    let delay =
+                        probe.accept_delay(sizes.wide_rounds).expect("a server that does its part");
                     figures.accept_ms.push(delay.as_secs_f64() * 1e3);
                 }
             }

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Contestant {
@@ -78,12 +78,17 @@ impl Running {
     }
 
     /// The time that the server's thread has been on a processor, as the scheduler counts it
-    /// (`/proc/PID/schedstat`, first field).
-    pub fn cpu(&self) -> Duration {
-        let text = std::fs::read_to_string(format!("/proc/{}/schedstat", self.child.id()));
-        let text = text.expect("schedstat");
-        let ns = text.split(' ').next().and_then(|field| field.parse().ok());
+    /// (`/proc/PID/schedstat`, first field), once it is done with everything: what it does after
+    /// its last `send` is part of the price, and only when it goes to sleep is its account exact.
+    pub fn cpu_at_rest(&self) -> Duration {
+        let deadline = Instant::now() + Duration::from_millis(100);
+        while self.proc("stat").contains(") R ") && Instant::now() < deadline {}
+        let ns = self.proc("schedstat").split(' ').next().and_then(|field| field.parse().ok());
         Duration::from_nanos(ns.expect("nanoseconds"))
+    }
+
+    fn proc(&self, file: &str) -> String {
+        std::fs::read_to_string(format!("/proc/{}/{file}", self.child.id())).expect("it is running")
     }
 
     /// Its resident memory.
