@@ -1,5 +1,6 @@
 //! The contestants, each a process of its own.
 
+use crate::{peers, process};
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
@@ -14,24 +15,70 @@ pub enum Contestant {
     /// any design can cost when events come faster than they can be sent one by one.
     FloorBatched,
     Pushv,
+    Axum,
+    NetHttp,
+    Node,
+    Nchan,
 }
 
 impl Contestant {
-    pub const ALL: [Contestant; 3] =
+    /// What belongs to this project, and is always there.
+    pub const OWN: [Contestant; 3] =
         [Contestant::Floor, Contestant::FloorBatched, Contestant::Pushv];
+    pub const PEERS: [Contestant; 4] =
+        [Contestant::Axum, Contestant::NetHttp, Contestant::Node, Contestant::Nchan];
 
     pub fn name(self) -> &'static str {
         match self {
             Contestant::Floor => "floor",
             Contestant::FloorBatched => "floor, batched",
             Contestant::Pushv => "pushv",
+            Contestant::Axum => "axum",
+            Contestant::NetHttp => "Go net/http",
+            Contestant::Node => "node:http",
+            Contestant::Nchan => "nchan",
         }
+    }
+
+    pub fn is_peer(self) -> bool {
+        Contestant::PEERS.contains(&self)
     }
 }
 
-/// The congestion control of every server. Some systems' default (bbr) paces by timers, which on
-/// loopback is nothing but noise.
+/// The congestion control of every server that can choose. Some systems' default (bbr) paces by
+/// timers, which on loopback is nothing but noise.
 pub const CONGESTION: &str = "cubic";
+
+/// How to start a contestant.
+pub struct Launch {
+    pub command: Command,
+    /// Where it will listen; `None` if it says so itself, on its first line of output.
+    pub address: Option<SocketAddr>,
+}
+
+fn launch(contestant: Contestant) -> Launch {
+    let this_program = |kind| {
+        let mut command = Command::new(std::env::current_exe().expect("this program"));
+        command.args(["--serve", kind]);
+        Launch { command, address: None }
+    };
+    match contestant {
+        Contestant::Floor => this_program("plain"),
+        Contestant::FloorBatched => this_program("batched"),
+        Contestant::Axum => this_program("axum"),
+        Contestant::Pushv => Launch { command: pushv(), address: None },
+        Contestant::NetHttp => peers::net_http(),
+        Contestant::Node => peers::node(),
+        Contestant::Nchan => peers::nchan(),
+    }
+}
+
+fn pushv() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pushv"));
+    command.args(["serve", "--listen", "127.0.0.1:0", "--admin", "off", "--heartbeat", "off"]);
+    command.args(["--tcp-congestion", CONGESTION, "--cpu", "0", "--log", "warn"]);
+    command
+}
 
 /// A server that is running. Dropped, it is ended.
 pub struct Running {
@@ -41,67 +88,52 @@ pub struct Running {
 
 impl Running {
     pub fn start(contestant: Contestant) -> Running {
-        let mut command = match contestant {
-            Contestant::Pushv => {
-                let mut command = Command::new(env!("CARGO_BIN_EXE_pushv"));
-                let arguments = [
-                    "serve",
-                    "--listen",
-                    "127.0.0.1:0",
-                    "--admin",
-                    "off",
-                    "--tcp-congestion",
-                    CONGESTION,
-                    "--heartbeat",
-                    "off",
-                    "--cpu",
-                    "0",
-                    "--log",
-                    "warn",
-                ];
-                command.args(arguments);
-                command
+        let Launch { mut command, address } = launch(contestant);
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("started");
+        let address = match address {
+            Some(address) => {
+                wait_until_reachable(address);
+                address
             }
-            Contestant::Floor | Contestant::FloorBatched => {
-                let kind = if contestant == Contestant::Floor { "plain" } else { "batched" };
-                let mut command = Command::new(std::env::current_exe().expect("this program"));
-                command.args(["--serve", kind]);
-                command
+            None => {
+                let mut line = String::new();
+                let stdout = child.stdout.take().expect("piped");
+                BufReader::new(stdout).read_line(&mut line).expect("an address");
+                let address = line.trim().rsplit('/').next();
+                address.and_then(|text| text.parse().ok()).expect("listening http://…")
             }
         };
-        let mut child = command.stdout(Stdio::piped()).spawn().expect("started");
-        let mut line = String::new();
-        let stdout = child.stdout.take().expect("piped");
-        BufReader::new(stdout).read_line(&mut line).expect("an address");
-        let address = line.trim().rsplit('/').next().and_then(|address| address.parse().ok());
-        Running { child, address: address.expect("listening http://…") }
+        Running { child, address }
     }
 
-    /// The time that the server's thread has been on a processor, as the scheduler counts it
-    /// (`/proc/PID/schedstat`, first field), once it is done with everything: what it does after
-    /// its last `send` is part of the price, and only when it goes to sleep is its account exact.
+    /// The time that its threads have been on a processor, once they are done with everything.
     pub fn cpu_at_rest(&self) -> Duration {
-        let deadline = Instant::now() + Duration::from_millis(100);
-        while self.proc("stat").contains(") R ") && Instant::now() < deadline {}
-        let ns = self.proc("schedstat").split(' ').next().and_then(|field| field.parse().ok());
-        Duration::from_nanos(ns.expect("nanoseconds"))
-    }
-
-    fn proc(&self, file: &str) -> String {
-        std::fs::read_to_string(format!("/proc/{}/{file}", self.child.id())).expect("it is running")
+        process::cpu_at_rest(&process::tree(self.child.id()))
     }
 
     /// Its resident memory.
     pub fn resident_bytes(&self) -> u64 {
-        let text = std::fs::read_to_string(format!("/proc/{}/statm", self.child.id()));
-        let text = text.expect("statm");
-        let pages: Option<u64> = text.split(' ').nth(1).and_then(|field| field.parse().ok());
-        pages.expect("pages") * pushv::sys::page_bytes()
+        process::resident_bytes(&process::tree(self.child.id()))
+    }
+}
+
+fn wait_until_reachable(address: SocketAddr) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while std::net::TcpStream::connect(address).is_err() {
+        assert!(Instant::now() < deadline, "nobody listens at {address}");
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
+        let pids: Vec<String> =
+            process::tree(self.child.id()).iter().map(ToString::to_string).collect();
+        if pids.len() > 1 {
+            // A master is ended first, so that it does not replace its worker.
+            let kill = format!("kill -KILL {}", pids.join(" "));
+            let _status = Command::new("sh").args(["-c", &kill]).status();
+        }
         let _ended = self.child.kill();
         let _status = self.child.wait();
     }
