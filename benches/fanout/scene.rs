@@ -77,9 +77,15 @@ impl Sizes {
     };
 
     /// With twice as many contestants a block must be shorter, for nobody may be silent for 200 ms
-    /// between two of its own (see [`interleave`]), and a flood takes some of them half a minute.
+    /// between two of its own (see [`interleave`]); and a flood takes some of them half a minute.
     pub fn with_peers(self) -> Sizes {
-        Sizes { runs: self.runs.min(3), rounds: 2, flood_blocks: 1, ..self }
+        Sizes {
+            runs: self.runs.min(3),
+            round_blocks: 2 * self.round_blocks,
+            rounds: 1,
+            flood_blocks: 1,
+            ..self
+        }
     }
 }
 
