@@ -103,7 +103,8 @@ impl Spread {
         let mut sorted: Vec<f64> = values.collect();
         sorted.sort_by(f64::total_cmp);
         let last = sorted.len().checked_sub(1)?;
-        let quantile = |part: f64| sorted[(last as f64 * part).round() as usize];
-        Some(Spread { low: quantile(0.25), median: quantile(0.5), high: quantile(0.75) })
+        // Rounded outwards: of three samples it is all of them.
+        let (low, high) = (last / 4, last - last / 4);
+        Some(Spread { low: sorted[low], median: sorted[last / 2], high: sorted[high] })
     }
 }
