@@ -37,9 +37,11 @@ struct Block {
     /// Each value of `data`, each followed by LF.
     data: Vec<u8>,
     name: Vec<u8>,
-    id: Option<Vec<u8>>,
+    /// Means nothing unless `has_id`: it keeps its memory from block to block.
+    id: Vec<u8>,
     retry_ms: Option<u64>,
     has_data: bool,
+    has_id: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,7 +131,7 @@ impl Decoder {
         self.line.is_empty()
             && self.progress == Progress::Keep
             && (self.dispatched
-                || (!self.block.has_data && self.block.id.is_none() && self.block.name.is_empty()))
+                || (!self.block.has_data && !self.block.has_id && self.block.name.is_empty()))
     }
 
     /// Takes bytes from the front of `input` up to the next item, and gives that item; `None`
@@ -138,6 +140,17 @@ impl Decoder {
     /// # Errors
     /// A [`DecodeError`]; the stream cannot be continued.
     pub fn next(&mut self, input: &mut &[u8]) -> Result<Option<Item<'_>>, DecodeError> {
+        Ok(self.step(input)?.map(|step| match step {
+            Step::Message => Item::Message(self.message()),
+            Step::Retry(retry_ms) => Item::Retry(retry_ms),
+        }))
+    }
+
+    /// The same as [`Decoder::next`], but lends nothing, so that a caller can go on in a loop.
+    ///
+    /// # Errors
+    /// A [`DecodeError`]; the stream cannot be continued.
+    pub(crate) fn step(&mut self, input: &mut &[u8]) -> Result<Option<Step>, DecodeError> {
         self.clear_dispatched();
         self.skip_bom(input);
         while !input.is_empty() {
@@ -155,21 +168,22 @@ impl Decoder {
             *input = &rest[1..];
             match self.end_line(line)? {
                 Ended::Field => {}
-                Ended::Retry(retry_ms) => return Ok(Some(Item::Retry(retry_ms))),
+                Ended::Retry(retry_ms) => return Ok(Some(Step::Retry(retry_ms))),
                 Ended::Dispatch => {
                     self.dispatched = true;
-                    return Ok(Some(Item::Message(self.message())));
+                    return Ok(Some(Step::Message));
                 }
             }
         }
         Ok(None)
     }
 
-    fn message(&self) -> Message<'_> {
+    /// The event that the last [`Decoder::step`] has dispatched.
+    pub(crate) fn message(&self) -> Message<'_> {
         Message {
             name: &self.block.name,
             data: self.block.data.strip_suffix(b"\n").unwrap_or_default(),
-            id: self.block.id.as_deref(),
+            id: self.block.has_id.then_some(&*self.block.id),
             last_id: &self.last_id,
             retry_ms: self.block.retry_ms,
         }
@@ -265,7 +279,10 @@ impl Decoder {
                 block.has_data = true;
             }
             Field::Event => value.clone_into(&mut self.block.name),
-            Field::Id => self.block.id = Some(value.to_vec()),
+            Field::Id => {
+                value.clone_into(&mut self.block.id);
+                self.block.has_id = true;
+            }
             Field::Retry => {
                 self.block.retry_ms = digits(value).or(self.block.retry_ms);
                 return Ok(digits(value).map_or(Ended::Field, Ended::Retry));
@@ -276,8 +293,8 @@ impl Decoder {
     }
 
     fn end_block(&mut self) -> Ended {
-        if let Some(id) = self.block.id.as_ref().filter(|id| !id.contains(&0)) {
-            id.clone_into(&mut self.last_id);
+        if self.block.has_id && !self.block.id.contains(&0) {
+            self.block.id.clone_into(&mut self.last_id);
         }
         if self.block.has_data {
             return Ended::Dispatch;
@@ -291,10 +308,19 @@ impl Block {
     fn clear(&mut self) {
         self.data.clear();
         self.name.clear();
-        self.id = None;
         self.retry_ms = None;
         self.has_data = false;
+        self.has_id = false;
     }
+}
+
+/// What [`Decoder::step`] has come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// An event is dispatched; [`Decoder::message`] gives it.
+    Message,
+    /// As [`Item::Retry`].
+    Retry(u64),
 }
 
 enum Ended {
