@@ -24,6 +24,7 @@
 //! 6. [`reactor`]: the loop.
 //! 7. [`feed`]: sources of events inside the process. [`observe`]: counters. [`sys`]: all unsafe
 //!    code.
+//! 8. [`client`]: the other side, which stands on [`wire`] alone. Begin with [`client::stream`].
 //!
 //! # A turn of the loop
 //!
@@ -72,6 +73,7 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
+pub mod client;
 pub mod config;
 pub mod feed;
 pub mod observe;

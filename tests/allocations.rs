@@ -1,13 +1,15 @@
-//! Memory: what an event, a subscriber and a delivery allocate. A file of its own, because the
+//! Memory: what an event, a subscriber, a delivery and its reader allocate. A file of its own, because the
 //! allocator is the whole process's.
 
 #![allow(clippy::unwrap_used)] // a test may panic
 
 mod support;
 
+use pushv::client::stream::{Item, Limits, Stream};
 use pushv::reactor::{Command, Reactor};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use support::{Client, Subscriber};
 
@@ -56,6 +58,9 @@ fn count() {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
+/// The count is everybody's: tests take turns.
+static TURN: Mutex<()> = Mutex::new(());
+
 /// The reactor's allocations while `events` are published one by one to `subscribers`.
 fn allocations(path: &str, subscribers: usize, events: usize) -> u64 {
     let reactor = Reactor::bind(support::config(&[("write_path", path)])).unwrap();
@@ -89,6 +94,7 @@ fn allocations(path: &str, subscribers: usize, events: usize) -> u64 {
 /// delivered to a subscriber costs none, on any write path.
 #[test]
 fn a_delivery_allocates_nothing() {
+    let _turn = TURN.lock().unwrap();
     for path in ["split", "write", "writev", "copy", "more", "cork", "span"] {
         let (few, many) = (allocations(path, 1, 200), allocations(path, 60, 200));
         let deliveries = 200 * 59;
@@ -100,4 +106,36 @@ fn a_delivery_allocates_nothing() {
         );
         assert!(few < 200 * 30, "{path}: {few} allocations for 200 events");
     }
+}
+
+/// Nor does reading an event, in one piece or in two, once the buffers have found their size.
+#[test]
+fn reading_an_event_allocates_nothing() {
+    let _turn = TURN.lock().unwrap();
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\
+                Transfer-Encoding: chunked\r\n\r\n";
+    let chunk = b"26\r\nid: k3v9x2ab-17\nevent: x\ndata: 12345\n\n\r\n";
+    let mut stream = Stream::new(Limits::default(), b"");
+    assert_eq!(stream.next(&mut head.as_bytes()), Ok(Some(Item::Opened)));
+    let mut read = |mut input: &[u8]| {
+        let mut events = 0;
+        while let Some(item) = stream.next(&mut input).unwrap() {
+            assert!(matches!(item, Item::Message(message) if message.data == b"12345"));
+            events += 1;
+        }
+        events
+    };
+    let mut read_all = || {
+        let mut events = 0;
+        for cut in 0..=chunk.len() {
+            events += read(&chunk[..cut]) + read(&chunk[cut..]);
+        }
+        assert_eq!(events, chunk.len() + 1);
+    };
+    read_all();
+    COUNTED.set(true);
+    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    read_all();
+    assert_eq!(ALLOCATIONS.load(Ordering::Relaxed) - before, 0);
+    COUNTED.set(false);
 }

@@ -141,11 +141,16 @@ pub fn parse<'b>(
 /// A line feed without a carriage return. RFC 9112 §2.2 permits accepting it; a parser in front
 /// of us may not, and then the two see different requests.
 fn check_line_ends(head: &[u8]) -> Result<(), Refusal> {
-    let bare = |at: usize| at == 0 || head[at - 1] != b'\r';
-    if head.iter().enumerate().any(|(at, &byte)| byte == b'\n' && bare(at)) {
+    if has_bare_line_feed(head) {
         return refuse(400, "a line of the head does not end in CRLF");
     }
     Ok(())
+}
+
+/// Whether a line feed stands in `head` without a carriage return before it.
+pub(crate) fn has_bare_line_feed(head: &[u8]) -> bool {
+    let bare = |at: usize| at == 0 || head[at - 1] != b'\r';
+    head.iter().enumerate().any(|(at, &byte)| byte == b'\n' && bare(at))
 }
 
 fn refusal_of(error: httparse::Error) -> Refusal {
@@ -324,7 +329,7 @@ impl FramingFields<'_> {
 }
 
 /// `1*DIGIT`, nothing around it, and no more digits than fit.
-fn content_length(value: &[u8]) -> Option<u64> {
+pub(crate) fn content_length(value: &[u8]) -> Option<u64> {
     let digits = value.iter().all(u8::is_ascii_digit) && (1..=19).contains(&value.len());
     digits.then(|| std::str::from_utf8(value).ok()?.parse().ok()).flatten()
 }
