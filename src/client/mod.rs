@@ -7,7 +7,9 @@
 //! * [`url`]: where to, and where a `Location` leads from there.
 //! * [`response`]: the head of an answer, and with it where its body ends.
 //! * [`stream`]: the bytes of one answer become events.
+//! * [`policy`]: what follows from the end of an answer.
 
+pub mod policy;
 pub mod response;
 pub mod stream;
 pub mod url;
