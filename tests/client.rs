@@ -12,17 +12,24 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Condvar, Mutex};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use support::{PATIENCE, Server};
 
-/// A client that comes back quickly and gives up a test that hangs.
+/// A client that comes back quickly.
 fn options() -> Options {
-    Options { retry_ms: 1, silence_timeout: Some(PATIENCE), ..Options::default() }
+    Options { retry_ms: 1, ..Options::default() }
 }
 
+/// A client that is closed when the test has run out of patience: what it waits for then fails.
 fn source_at(address: SocketAddr, target: &str, options: Options) -> EventSource {
-    EventSource::new(Url::parse(&format!("http://{address}{target}")).unwrap(), options)
+    let url = Url::parse(&format!("http://{address}{target}")).unwrap();
+    let source = EventSource::new(url, options);
+    let closer = source.closer();
+    std::thread::spawn(move || {
+        std::thread::sleep(PATIENCE);
+        closer.close();
+    });
+    source
 }
 
 #[track_caller]
@@ -193,6 +200,15 @@ impl Log {
             .unwrap();
         assert!(!timeout.timed_out(), "no {what:?} in {lines:?}");
     }
+
+    /// How long the client of this server was going to wait, each time.
+    fn waited_ms(&self, address: SocketAddr) -> Vec<u64> {
+        let wait = |line: &String| {
+            let (_, ms) = line.split_once("Retry { after_ms: ")?;
+            line.contains(&address.to_string()).then(|| ms.trim_end_matches(" }").parse().unwrap())
+        };
+        self.lines.lock().unwrap().iter().filter_map(wait).collect()
+    }
 }
 
 /// An event that was not finished is not delivered, and does not move the reader.
@@ -356,6 +372,26 @@ fn servers_that_fail_before_they_answer() {
     assert_eq!(data(&mut script.source()), "a");
 }
 
+/// Failures in a row make it wait for longer and longer; a stream makes up for them all.
+#[test]
+fn a_stream_ends_the_back_off() {
+    Log::listen();
+    let script = Script::play([
+        Act::Send(b"".into()),
+        Act::Send(b"".into()),
+        Act::Send(stream("data: a\n\n")),
+        Act::Send(b"".into()),
+        Act::Hold(stream("data: b\n\n")),
+    ]);
+    let mut source = script.source();
+    assert_eq!((data(&mut source), data(&mut source)), ("a".into(), "b".into()));
+    let waited = LOG.waited_ms(script.address);
+    assert_eq!(waited.len(), 4);
+    for (ms, expected) in waited.iter().zip([100..200, 200..400, 1..2, 100..200]) {
+        assert!(expected.contains(ms), "{waited:?}");
+    }
+}
+
 #[test]
 fn a_server_that_is_not_there_yet() {
     Log::listen();
@@ -411,17 +447,15 @@ fn a_heartbeat_breaks_the_silence() {
     assert_eq!(server.metric("subscribed_total"), 1);
 }
 
-/// Runs `source` in a thread until it ends; gives that end.
-fn ending(mut source: EventSource) -> JoinHandle<Ended> {
+/// Runs `source` in a thread until it ends, and then tells how.
+fn ending(mut source: EventSource) -> Receiver<Ended> {
+    let (sender, receiver) = channel();
     std::thread::spawn(move || {
-        loop {
-            if let Err(ended) = source.next_event() {
-                assert_eq!(source.state(), State::Closed);
-                assert_eq!(source.next_event(), Err(ended.clone()));
-                return ended;
-            }
-        }
-    })
+        while source.next_event().is_ok() {}
+        assert_eq!(source.state(), State::Closed);
+        sender.send(source.next_event().unwrap_err())
+    });
+    receiver
 }
 
 #[test]
@@ -432,7 +466,7 @@ fn it_can_be_closed_while_it_reads() {
     let client = ending(source);
     server.wait_for("subscribed_total", 1);
     closer.close();
-    assert_eq!(client.join().unwrap(), Ended::Closed);
+    assert_eq!(client.recv_timeout(PATIENCE / 2), Ok(Ended::Closed));
     server.wait_for("closes_total{reason=\"peer_left\"}", 1);
     closer.close();
 }
@@ -444,9 +478,9 @@ fn it_can_be_closed_while_it_waits() {
     let source = script.source();
     let closer = source.closer();
     let client = ending(source);
-    LOG.wait_for(script.address, "Retry { after_ms");
+    LOG.wait_for(script.address, "waiting for");
     closer.clone().close();
-    assert_eq!(client.join().unwrap(), Ended::Closed);
+    assert_eq!(client.recv_timeout(PATIENCE / 2), Ok(Ended::Closed));
 }
 
 #[test]

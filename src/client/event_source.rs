@@ -253,7 +253,7 @@ impl EventSource {
             }
             Next::Retry { after_ms } => {
                 self.here = self.url.clone();
-                self.link.wait(Duration::from_millis(after_ms));
+                self.link.wait(Duration::from_millis(after_ms), &self.here);
             }
         }
     }
@@ -328,9 +328,11 @@ impl Link {
         Ok(())
     }
 
-    /// Waits for so long, or until it is closed.
-    fn wait(&self, time: Duration) {
+    /// Waits for so long before asking `url` again, or until it is closed.
+    fn wait(&self, time: Duration, url: &Url) {
         let state = self.lock();
+        // Said under the lock: whoever reads it and closes finds the wait begun.
+        log::debug!("{url}: waiting for {time:?}");
         drop(self.changed.wait_timeout_while(state, time, |state| !state.closed));
     }
 }
