@@ -121,7 +121,7 @@ fn perform(mut socket: TcpStream, act: &Act, requests: &Sender<String>) {
     let mut request = Vec::new();
     while !request.ends_with(b"\r\n\r\n") {
         let mut byte = [0];
-        assert_eq!(socket.read(&mut byte).unwrap(), 1, "the client sends a whole request");
+        socket.read_exact(&mut byte).expect("the client sends a whole request");
         request.push(byte[0]);
     }
     // The test may have seen enough of them.
@@ -131,7 +131,7 @@ fn perform(mut socket: TcpStream, act: &Act, requests: &Sender<String>) {
     match act {
         Act::Send(_) => {}
         Act::Hold(_) => {
-            let _closed = socket.read(&mut [0]);
+            let _closed = socket.read_exact(&mut [0]);
         }
         Act::Reset(_) => {
             socket2::SockRef::from(&socket).set_linger(Some(Duration::ZERO)).unwrap();

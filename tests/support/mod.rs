@@ -231,6 +231,8 @@ impl Client {
                 true
             }
             Err(error) if error.kind() == ErrorKind::ConnectionReset => false,
+            // The kernel does not restart a read with a timeout (signal(7)).
+            Err(error) if error.kind() == ErrorKind::Interrupted => self.receive(),
             Err(error) => panic!("{error} after {:?}", String::from_utf8_lossy(&self.received)),
         }
     }
