@@ -76,6 +76,8 @@
 pub mod client;
 pub mod config;
 pub mod feed;
+#[cfg(feature = "load")]
+pub mod load;
 pub mod observe;
 pub mod push;
 pub mod reactor;

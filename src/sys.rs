@@ -5,7 +5,7 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 /// How many descriptors the process may have open (`RLIMIT_NOFILE`, getrlimit(2)): the limit in
@@ -101,6 +101,73 @@ pub fn page_bytes() -> u64 {
     u64::try_from(bytes).unwrap_or(4096)
 }
 
+/// Ticks per second in which the kernel tells a process's times (`_SC_CLK_TCK`, sysconf(3)).
+pub fn ticks_per_s() -> u64 {
+    // SAFETY: the call has no preconditions.
+    let ticks = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
+    u64::try_from(ticks).unwrap_or(100).max(1)
+}
+
+/// A clock that makes a descriptor readable at a given moment (`timerfd_create(2)`).
+///
+/// The timeout of `epoll_wait` is in milliseconds; this is exact to some tens of microseconds.
+#[derive(Debug)]
+pub struct Timer(OwnedFd);
+
+impl Timer {
+    /// A timer that is not set.
+    ///
+    /// # Errors
+    /// As the call.
+    pub fn new() -> io::Result<Timer> {
+        let flags = libc::TFD_NONBLOCK | libc::TFD_CLOEXEC;
+        // SAFETY: the call has no preconditions.
+        let descriptor = unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, flags) };
+        if descriptor < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the descriptor is new and open, and nobody else has it.
+        Ok(Timer(unsafe { OwnedFd::from_raw_fd(descriptor) }))
+    }
+
+    /// Sets it to `at_ns` of [`monotonic_ns`], once. A moment that has passed counts as now.
+    ///
+    /// # Errors
+    /// As `timerfd_settime(2)`.
+    pub fn set(&self, at_ns: u64) -> io::Result<()> {
+        let never = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // Zero would switch it off.
+        let at_ns = at_ns.max(1);
+        let at = libc::timespec {
+            tv_sec: (at_ns / 1_000_000_000) as libc::time_t,
+            tv_nsec: (at_ns % 1_000_000_000) as libc::c_long,
+        };
+        let setting = libc::itimerspec { it_interval: never, it_value: at };
+        let (descriptor, before) = (self.0.as_raw_fd(), std::ptr::null_mut());
+        // SAFETY: `setting` is only read, and a null pointer asks for no former setting.
+        check(unsafe {
+            libc::timerfd_settime(descriptor, libc::TFD_TIMER_ABSTIME, &raw const setting, before)
+        })
+    }
+}
+
+impl AsRawFd for Timer {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+/// How much later than asked the calling thread may be woken, which lets the kernel join wake-ups
+/// (`PR_SET_TIMERSLACK`, prctl(2)); 50 µs unless set.
+///
+/// # Errors
+/// As the call.
+pub fn set_timer_slack(slack: Duration) -> io::Result<()> {
+    let slack_ns = slack.as_nanos().clamp(1, 1_000_000_000) as libc::c_ulong;
+    // SAFETY: the call takes a number and has no preconditions.
+    check(unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, slack_ns) })
+}
+
 /// Has the processor load the first two cache lines of `value` while it does something else: a
 /// system call, say, at whose end `value` will be needed. Where the processor is of another kind,
 /// this does nothing.
@@ -170,6 +237,7 @@ mod tests {
     #[test]
     fn pages_have_a_size() {
         assert!(page_bytes().is_power_of_two() && page_bytes() >= 4096);
+        assert!(ticks_per_s() >= 100);
     }
 
     #[test]
@@ -177,6 +245,38 @@ mod tests {
         let before = monotonic_ns();
         while monotonic_ns() == before {}
         assert!(monotonic_ns() > before);
+    }
+
+    /// Each setting is a new edge, although nobody reads the descriptor.
+    #[cfg(feature = "load")]
+    #[test]
+    fn a_timer_goes_off_each_time_it_is_set() {
+        let timer = Timer::new().unwrap();
+        let mut poll = mio::Poll::new().unwrap();
+        let descriptor = timer.as_raw_fd();
+        let mut source = mio::unix::SourceFd(&descriptor);
+        poll.registry().register(&mut source, mio::Token(1), mio::Interest::READABLE).unwrap();
+        let mut events = mio::Events::with_capacity(4);
+        for wait_ns in [1_000_000, 0, 300_000] {
+            let at_ns = monotonic_ns() + wait_ns;
+            timer.set(at_ns).unwrap();
+            poll.poll(&mut events, None).unwrap();
+            assert!(monotonic_ns() >= at_ns && !events.is_empty());
+        }
+        timer.set(u64::MAX).unwrap();
+        poll.poll(&mut events, Some(Duration::ZERO)).unwrap();
+        assert!(events.is_empty());
+    }
+
+    #[test]
+    fn timer_slack_is_set() {
+        // In a thread of its own, since the setting stays.
+        let slack = std::thread::spawn(|| {
+            set_timer_slack(Duration::from_nanos(1234)).unwrap();
+            // SAFETY: the call takes a number and has no preconditions.
+            unsafe { libc::prctl(libc::PR_GET_TIMERSLACK) }
+        });
+        assert_eq!(slack.join().unwrap(), 1234);
     }
 
     #[test]

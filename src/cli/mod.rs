@@ -1,7 +1,8 @@
 //! Arguments become a run.
 //!
-//! Exit status: 0 done, 1 it failed, 2 it was not asked properly.
+//! Exit status: 0 done, 1 it failed or a check did, 2 it was not asked properly, 130 interrupted.
 
+mod load;
 mod serve;
 mod settings;
 
@@ -15,6 +16,10 @@ enum Failure {
     Usage(String),
     /// It could not be done.
     Failed(String),
+    /// The same, and it has been said already.
+    Silent,
+    /// Its user has ended it.
+    Interrupted,
 }
 
 /// Runs the command line.
@@ -22,12 +27,16 @@ pub fn run() -> ExitCode {
     let matches = command().get_matches();
     let result = match matches.subcommand() {
         Some(("serve", matches)) => serve::run(matches),
+        Some(("load", matches)) => load::run(matches),
+        Some(("load-worker", _)) => load::run_worker(),
         _ => unreachable!("clap demands a subcommand that it knows"),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Failed(why)) => report(&why, 1),
         Err(Failure::Usage(why)) => report(&why, 2),
+        Err(Failure::Silent) => ExitCode::from(1),
+        Err(Failure::Interrupted) => ExitCode::from(130),
     }
 }
 
@@ -43,6 +52,8 @@ fn command() -> Command {
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(serve::command())
+        .subcommand(load::command())
+        .subcommand(load::worker_command())
 }
 
 #[cfg(test)]

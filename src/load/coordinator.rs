@@ -1,0 +1,366 @@
+//! Begins a run, watches it, and ends it.
+//!
+//! The coordinator spawns the workers, each this same program in a process of its own, and does
+//! nothing on the way of an event. A worker whose coordinator is gone ends by itself.
+
+use super::message::{Order, Progress, Report};
+use super::plan::Plan;
+use super::server_side::{Sample, Server};
+use super::tally::{Distribution, Tally};
+use crate::sys;
+use std::io::{BufRead, BufReader, Write as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// What is shown while a run goes on.
+pub trait Watch {
+    /// So many of the streams are open.
+    fn opening(&mut self, open: usize, wanted: usize);
+    /// The run goes on; `part` (0 to 1) of its time is over.
+    fn running(&mut self, part: f64, progress: Progress);
+    /// Something is to be known at once.
+    fn warn(&mut self, text: &str);
+    /// Whether the run is to be ended before its time.
+    fn is_interrupted(&self) -> bool;
+}
+
+/// What a run came to.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Everything that was counted, of all workers.
+    pub tally: Tally,
+    /// The processor time of each worker, as a part of the time that passed.
+    pub cpu_shares: Vec<f64>,
+    /// The latencies second by second, with the beginning of each.
+    pub intervals: Vec<Interval>,
+    /// How it ended.
+    pub end: End,
+    /// The server, if it was asked: before the first connection, before the first event, and at
+    /// the end.
+    pub samples: Option<[Sample; 3]>,
+    /// Streams that were open when the run began.
+    pub open: usize,
+}
+
+/// The latencies of about a second.
+#[derive(Debug)]
+pub struct Interval {
+    /// Its beginning, in nanoseconds since the run's first event.
+    pub start_ns: u64,
+    /// Its length in nanoseconds.
+    pub duration_ns: u64,
+    /// What was measured.
+    pub latency_ns: Distribution,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    /// It was carried out.
+    Complete,
+    /// Its user has ended it.
+    Interrupted,
+    /// The server is gone.
+    ServerGone,
+}
+
+/// Carries out `plan`. `program` is how to start a worker: a command that calls
+/// [`worker::run`](super::worker::run) with its standard input.
+///
+/// # Errors
+/// Why there is nothing to report: no stream could be opened, or a worker failed.
+pub fn run(
+    plan: &Plan,
+    server: &Server,
+    program: impl Fn() -> Command,
+    watch: &mut dyn Watch,
+) -> Result<Outcome, String> {
+    check_descriptors(plan)?;
+    let mut run = Run::begin(plan, server, program)?;
+    run.open_streams(watch)?;
+    run.publish(watch)?;
+    run.collect(watch)
+}
+
+/// A worker needs a descriptor for each connection.
+fn check_descriptors(plan: &Plan) -> Result<(), String> {
+    let (_, limit) = sys::descriptor_limits().map_err(|error| error.to_string())?;
+    let each = plan.share(0) as u64 + DESCRIPTORS_RESERVED;
+    if each <= limit {
+        return Ok(());
+    }
+    let processes = (plan.connections as u64).div_ceil(limit - DESCRIPTORS_RESERVED);
+    Err(format!(
+        "{} connections in each process need more than the {limit} descriptors that one may have: \
+         give --processes {processes}",
+        plan.share(0)
+    ))
+}
+
+struct Run<'p> {
+    plan: &'p Plan,
+    server: &'p Server,
+    workers: Vec<Worker>,
+    reports: Receiver<(usize, Option<Report>)>,
+    samples: Vec<Sample>,
+    started_ns: u64,
+    open: usize,
+    progress: Vec<Progress>,
+    tallies: Vec<Tally>,
+    intervals: Vec<Interval>,
+    end: End,
+}
+
+/// A worker's process. Dropped, it is ended.
+struct Worker {
+    child: Child,
+    control: UnixStream,
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        let _closed = self.control.shutdown(std::net::Shutdown::Both);
+        let _status = self.child.wait();
+    }
+}
+
+impl<'p> Run<'p> {
+    fn begin(
+        plan: &'p Plan,
+        server: &'p Server,
+        program: impl Fn() -> Command,
+    ) -> Result<Run<'p>, String> {
+        let samples = if server.is_known() { vec![server.sample()?] } else { Vec::new() };
+        let (sender, reports) = channel();
+        let mut workers = Vec::new();
+        for nth in 0..plan.processes {
+            let worker = Worker::spawn(nth, program(), sender.clone())
+                .map_err(|error| format!("a worker could not be started: {error}"))?;
+            workers.push(worker);
+        }
+        let mut run = Run {
+            plan,
+            server,
+            workers,
+            reports,
+            samples,
+            started_ns: 0,
+            open: 0,
+            progress: vec![Progress::default(); plan.processes],
+            tallies: Vec::new(),
+            intervals: Vec::new(),
+            end: End::Complete,
+        };
+        for nth in 0..plan.processes {
+            run.say(nth, &Order::Begin { plan: Box::new(plan.clone()), worker: nth });
+        }
+        Ok(run)
+    }
+
+    /// Says something to a worker. If it is gone, its silence will tell.
+    fn say(&mut self, nth: usize, order: &Order) {
+        let mut line = serde_json::to_vec(order).unwrap_or_default();
+        line.push(b'\n');
+        let _said = self.workers[nth].control.write_all(&line);
+    }
+
+    fn say_to_all(&mut self, order: &Order) {
+        (0..self.workers.len()).for_each(|nth| self.say(nth, order));
+    }
+
+    /// What a worker says next; `None` if none does for a while.
+    fn hear(&mut self) -> Result<Option<(usize, Report)>, String> {
+        match self.reports.recv_timeout(TICK) {
+            Ok((nth, Some(Report::Failed(why)))) => Err(format!("worker {nth}: {why}")),
+            Ok((nth, None)) => Err(format!("worker {nth} has ended before its time")),
+            Ok((nth, Some(report))) => Ok(Some((nth, report))),
+            Err(RecvTimeoutError::Timeout) => Ok(None),
+            Err(RecvTimeoutError::Disconnected) => Err("all workers have ended".into()),
+        }
+    }
+
+    fn total(&self) -> Progress {
+        let mut total = Progress::default();
+        for progress in &self.progress {
+            total.open += progress.open;
+            total.published += progress.published;
+            total.deliveries += progress.deliveries;
+            total.offences += progress.offences;
+        }
+        total
+    }
+
+    /// Waits until every connection is open or has failed.
+    fn open_streams(&mut self, watch: &mut dyn Watch) -> Result<(), String> {
+        let wanted = self.plan.connections;
+        let mut failure = None;
+        let mut ready = 0;
+        while ready < self.workers.len() {
+            match self.hear()? {
+                Some((_, Report::Ready { open, first_failure })) => {
+                    ready += 1;
+                    self.open += open;
+                    failure = failure.or(first_failure);
+                }
+                Some((nth, Report::Progress(progress))) => self.progress[nth] = progress,
+                _ => {}
+            }
+            watch.opening(self.total().open, wanted);
+            if watch.is_interrupted() {
+                return Err("interrupted before the first event".into());
+            }
+        }
+        let why = failure.unwrap_or_else(|| "no reason known".into());
+        if self.open == 0 {
+            return Err(format!("no stream could be opened at {}: {why}", self.plan.url));
+        }
+        if self.open < wanted {
+            watch.warn(&format!("only {} of {wanted} streams are open: {why}", self.open));
+        }
+        watch.opening(self.open, wanted);
+        Ok(())
+    }
+
+    /// From the first event to the last.
+    fn publish(&mut self, watch: &mut dyn Watch) -> Result<(), String> {
+        self.sample()?;
+        self.started_ns = sys::monotonic_ns() + START_DELAY_NS;
+        self.say_to_all(&Order::Start { at_ns: self.started_ns });
+        let plan_ns = (self.plan.warmup_ms + self.plan.duration_ms) * 1_000_000;
+        let ends_ns = self.started_ns + plan_ns;
+        let (mut rounds_done, mut alive) = (0, Instant::now());
+        loop {
+            match self.hear()? {
+                Some((_, Report::Published { events })) => {
+                    self.say_to_all(&Order::Finish { events });
+                    return Ok(());
+                }
+                Some((_, Report::RoundDone { .. })) => {
+                    rounds_done += 1;
+                    if rounds_done == self.workers.len() {
+                        rounds_done = 0;
+                        self.say(0, &Order::NextRound);
+                    }
+                }
+                Some((nth, report)) => self.note(nth, report),
+                None => {}
+            }
+            let (now_ns, total) = (sys::monotonic_ns(), self.total());
+            let part = now_ns.saturating_sub(self.started_ns) as f64 / plan_ns.max(1) as f64;
+            watch.running(part.min(1.0), total);
+            if total.open > 0 {
+                alive = Instant::now();
+            }
+            if watch.is_interrupted() {
+                self.end = End::Interrupted;
+            } else if alive.elapsed() > GONE_AFTER {
+                self.end = End::ServerGone;
+            }
+            if self.end != End::Complete {
+                self.say_to_all(&Order::Stop);
+                return Ok(());
+            }
+            if self.plan.publish.is_none() && now_ns >= ends_ns {
+                self.say_to_all(&Order::Finish { events: 0 });
+                return Ok(());
+            }
+        }
+    }
+
+    /// Waits for what every worker has counted.
+    fn collect(mut self, watch: &mut dyn Watch) -> Result<Outcome, String> {
+        let patience = Duration::from_millis(self.plan.grace_ms) + PATIENCE;
+        let begun = Instant::now();
+        while self.tallies.len() < self.workers.len() {
+            if let Some((nth, report)) = self.hear()? {
+                self.note(nth, report);
+            }
+            watch.running(1.0, self.total());
+            if watch.is_interrupted() && self.end == End::Complete {
+                self.end = End::Interrupted;
+                self.say_to_all(&Order::Stop);
+            }
+            if begun.elapsed() > patience {
+                return Err("a worker does not end".into());
+            }
+        }
+        // A server that is gone cannot be asked any more; what it has cost stays unknown.
+        if let Err(why) = self.sample() {
+            watch.warn(&format!("the server's side is not known: {why}"));
+        }
+        let share = |tally: &Tally| tally.cpu_ns as f64 / tally.wall_ns.max(1) as f64;
+        let cpu_shares = self.tallies.iter().map(share).collect();
+        let mut tally = Tally::default();
+        self.tallies.iter().for_each(|other| tally.add(other));
+        self.intervals.sort_by_key(|interval| interval.start_ns);
+        Ok(Outcome {
+            tally,
+            cpu_shares,
+            intervals: self.intervals,
+            end: self.end,
+            samples: self.samples.try_into().ok(),
+            open: self.open,
+        })
+    }
+
+    fn note(&mut self, nth: usize, report: Report) {
+        match report {
+            Report::Progress(progress) => self.progress[nth] = progress,
+            Report::Final(tally) => self.tallies.push(*tally),
+            Report::Interval { start_ns, duration_ns, latency_ns } if latency_ns.count() > 0 => {
+                let start_ns = start_ns.saturating_sub(self.started_ns);
+                self.intervals.push(Interval { start_ns, duration_ns, latency_ns });
+            }
+            _ => {}
+        }
+    }
+
+    fn sample(&mut self) -> Result<(), String> {
+        if self.server.is_known() {
+            self.samples.push(self.server.sample()?);
+        }
+        Ok(())
+    }
+}
+
+impl Worker {
+    /// Starts a worker, and a thread that hands on what it says; `None` when it has ended.
+    fn spawn(
+        nth: usize,
+        mut program: Command,
+        sender: Sender<(usize, Option<Report>)>,
+    ) -> std::io::Result<Worker> {
+        let (control, theirs) = UnixStream::pair()?;
+        // In a group of its own, so that Ctrl-C reaches the coordinator alone.
+        let child = program.stdin(OwnedFd::from(theirs)).process_group(0).spawn()?;
+        let lines = BufReader::new(control.try_clone()?).lines();
+        thread::Builder::new().name(format!("worker {nth}")).spawn(move || {
+            let mut over = false;
+            for line in lines.map_while(Result::ok) {
+                let Ok(report) = serde_json::from_str::<Report>(&line) else { break };
+                over |= matches!(report, Report::Final(_));
+                if sender.send((nth, Some(report))).is_err() {
+                    return;
+                }
+            }
+            if !over {
+                let _nobody_listens = sender.send((nth, None));
+            }
+        })?;
+        Ok(Worker { child, control })
+    }
+}
+
+/// Standard streams, control, epoll, timer, and the publisher's connection.
+const DESCRIPTORS_RESERVED: u64 = 16;
+const TICK: Duration = Duration::from_millis(100);
+/// Time for the order to reach every worker.
+const START_DELAY_NS: u64 = 50_000_000;
+/// A server with which nobody has a stream for so long is gone.
+const GONE_AFTER: Duration = Duration::from_secs(3);
+const PATIENCE: Duration = Duration::from_secs(10);

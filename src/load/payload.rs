@@ -1,0 +1,148 @@
+//! An event that proves itself.
+//!
+//! ```text
+//! pushv1.5f3a9c01.000000000000002a.00000f3b5c2d8e10.…padding….9ae07c44.
+//!        run      sequence number  intended, ns              CRC-32 of all before it
+//! ```
+//!
+//! Only letters, digits and dots, so that it survives in a form's field, in JSON and in a URL as it
+//! is. A subscriber looks for it anywhere in an event's data, since some servers wrap what they
+//! are given.
+
+use std::ops::Range;
+
+/// What an event says of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    /// The run that it belongs to.
+    pub run: u32,
+    /// Its place among the run's events, from 0.
+    pub seq: u64,
+    /// When it was meant to be published, in nanoseconds of the machine's monotonic clock.
+    pub intended_ns: u64,
+}
+
+/// What is found in an event's data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    /// An event of some run, as it was published.
+    Whole(Stamp),
+    /// Something that was one.
+    Altered,
+    /// Something else.
+    Foreign,
+}
+
+/// Appends the event of `bytes` bytes, at least [`BYTES_MIN`], to `out`.
+pub fn write(stamp: Stamp, bytes: usize, out: &mut Vec<u8>) {
+    debug_assert!(bytes >= BYTES_MIN);
+    let begin = out.len();
+    out.extend_from_slice(MARK);
+    hex(u64::from(stamp.run), &RUN, out);
+    hex(stamp.seq, &SEQ, out);
+    hex(stamp.intended_ns, &INTENDED, out);
+    // Padding that differs from event to event, so that one cannot pass for another.
+    let padding = bytes - BYTES_MIN;
+    out.extend((0..padding).map(|at| PADDING[(at + stamp.seq as usize) % PADDING.len()]));
+    out.push(b'.');
+    let crc = crc32fast::hash(&out[begin..]);
+    hex(u64::from(crc), &(0..8), out);
+    debug_assert_eq!(out.len() - begin, bytes);
+}
+
+/// Looks for an event of `bytes` bytes in `data`.
+pub fn find(data: &[u8], bytes: usize) -> Found {
+    // Nearly always it is all there is.
+    let begin = match data.starts_with(MARK) {
+        true => 0,
+        false => match data.windows(MARK.len()).position(|window| window == MARK) {
+            Some(begin) => begin,
+            None => return Found::Foreign,
+        },
+    };
+    let Some(event) = data[begin..].get(..bytes) else { return Found::Altered };
+    let (stamped, crc) = event.split_at(bytes - CRC_BYTES);
+    let read = |field: Range<usize>| number(&event[field]);
+    let fields = (read(RUN), read(SEQ), read(INTENDED), number(&crc[..CRC_BYTES - 1]));
+    match fields {
+        (Some(run), Some(seq), Some(intended_ns), Some(crc))
+            if crc32fast::hash(stamped) == crc as u32 =>
+        {
+            Found::Whole(Stamp { run: run as u32, seq, intended_ns })
+        }
+        _ => Found::Altered,
+    }
+}
+
+/// Appends `number` in as many digits as `field` has places, and a dot.
+fn hex(number: u64, field: &Range<usize>, out: &mut Vec<u8>) {
+    for place in (0..field.len()).rev() {
+        out.push(b"0123456789abcdef"[(number >> (4 * place) & 15) as usize]);
+    }
+    out.push(b'.');
+}
+
+fn number(digits: &[u8]) -> Option<u64> {
+    digits.iter().try_fold(0, |number, &digit| {
+        let digit = match digit {
+            b'0'..=b'9' => digit - b'0',
+            b'a'..=b'f' => digit - b'a' + 10,
+            _ => return None,
+        };
+        Some(number << 4 | u64::from(digit))
+    })
+}
+
+/// The shortest event.
+pub const BYTES_MIN: usize = INTENDED.end + 2 + CRC_BYTES;
+
+const MARK: &[u8] = b"pushv1.";
+const RUN: Range<usize> = MARK.len()..MARK.len() + 8;
+const SEQ: Range<usize> = RUN.end + 1..RUN.end + 17;
+const INTENDED: Range<usize> = SEQ.end + 1..SEQ.end + 17;
+const CRC_BYTES: usize = 9;
+const PADDING: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STAMP: Stamp = Stamp { run: 0x5f3a_9c01, seq: 42, intended_ns: 0xf3b_5c2d_8e10 };
+
+    fn event(bytes: usize) -> Vec<u8> {
+        let mut out = Vec::new();
+        write(STAMP, bytes, &mut out);
+        out
+    }
+
+    #[test]
+    fn events_are_found_whatever_stands_around_them() {
+        for bytes in BYTES_MIN..BYTES_MIN + 100 {
+            let event = event(bytes);
+            assert_eq!(event.len(), bytes);
+            assert_eq!(find(&event, bytes), Found::Whole(STAMP));
+            let wrapped = [b"{\"topic\":\"pushv\",\"data\":\"", &event[..], b"\"}"].concat();
+            assert_eq!(find(&wrapped, bytes), Found::Whole(STAMP));
+        }
+        assert_eq!(find(b"", 100), Found::Foreign);
+        assert_eq!(find(b"heartbeat", 100), Found::Foreign);
+    }
+
+    /// Any byte changed, any byte missing.
+    #[test]
+    fn nothing_can_be_altered_unseen() {
+        let event = event(120);
+        for at in MARK.len()..event.len() - 1 {
+            let mut altered = event.clone();
+            altered[at] ^= 1;
+            assert_eq!(find(&altered, 120), Found::Altered, "byte {at}");
+            altered.remove(at);
+            assert_eq!(find(&altered, 120), Found::Altered, "without byte {at}");
+        }
+    }
+
+    #[test]
+    fn only_letters_digits_and_dots() {
+        assert!(event(200).iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'.'));
+    }
+}

@@ -1,0 +1,400 @@
+//! The publisher: one connection, on which events are published in order.
+//!
+//! One connection, because events that are published over several have no order that a subscriber
+//! could be held to. Requests may be pipelined, if the server takes that.
+
+use super::payload::{self, Stamp};
+use super::plan::{DATA, Pace, Publish};
+use super::tally::Published;
+use crate::client::response::{self, BodyEnd};
+use crate::client::url::Url;
+use crate::wire::chunk;
+use mio::net::TcpStream;
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::net::SocketAddr;
+
+pub(super) struct Publisher {
+    plan: Publish,
+    run: u32,
+    address: SocketAddr,
+    /// The request's head up to the value of `Content-Length`.
+    head: Vec<u8>,
+    pub socket: Option<TcpStream>,
+    /// Bytes that are still to be sent.
+    unsent: VecDeque<u8>,
+    answers: Answers,
+    /// Requests whose answer has not come.
+    under_way: usize,
+    /// The next event's number.
+    next: u64,
+    started_ns: u64,
+    /// Nothing is published from then on.
+    ends_ns: u64,
+    /// The next event may not go out before: in a closed loop, until everybody has the last one or
+    /// has had time enough.
+    cleared_ns: u64,
+    patience_ns: u64,
+    /// When the connection may be made again.
+    retry_ns: u64,
+    lateness_from_ns: u64,
+}
+
+impl Publisher {
+    /// `patience_ms` is how long a round may take.
+    pub fn new(plan: &Publish, run: u32, patience_ms: u64) -> Result<Publisher, String> {
+        let url = Url::parse(&plan.url)?;
+        let addresses = url.addresses().map_err(|error| format!("{}: {error}", plan.url))?;
+        let address = *addresses.first().ok_or_else(|| format!("{} has no address", plan.url))?;
+        let mut head = format!("{} {} HTTP/1.1\r\n", plan.method, url.target);
+        head += &format!("Host: {}\r\n", url.authority());
+        for (name, value) in &plan.fields {
+            head += &format!("{name}: {value}\r\n");
+        }
+        head += "Content-Length: ";
+        Ok(Publisher {
+            run,
+            address,
+            head: head.into_bytes(),
+            plan: plan.clone(),
+            socket: None,
+            unsent: VecDeque::new(),
+            answers: Answers::default(),
+            under_way: 0,
+            next: 0,
+            started_ns: u64::MAX,
+            ends_ns: u64::MAX,
+            cleared_ns: 0,
+            patience_ns: patience_ms * 1_000_000,
+            retry_ns: 0,
+            lateness_from_ns: 0,
+        })
+    }
+
+    /// Events published so far.
+    pub fn events(&self) -> u64 {
+        self.next
+    }
+
+    /// Publishes from `started_ns` to `ends_ns`, and notes how late each event is from
+    /// `measured_from_ns` on.
+    pub fn start(&mut self, started_ns: u64, measured_from_ns: u64, ends_ns: u64) {
+        (self.started_ns, self.ends_ns) = (started_ns, ends_ns);
+        self.lateness_from_ns = measured_from_ns;
+    }
+
+    /// Everybody has the last event.
+    pub fn clear_next_round(&mut self) {
+        self.cleared_ns = 0;
+    }
+
+    /// Whether nothing more will be published.
+    pub fn is_done(&self, now_ns: u64) -> bool {
+        let all = self.plan.events_max.is_some_and(|max| self.next >= max);
+        let over = match self.plan.pace {
+            Pace::Rate(_) => self.due_ns() >= self.ends_ns,
+            Pace::Round | Pace::Flood => now_ns >= self.ends_ns,
+        };
+        (all || over) && now_ns >= self.started_ns
+    }
+
+    /// Whether every request has been answered.
+    pub fn is_answered(&self) -> bool {
+        self.under_way == 0 && self.unsent.is_empty()
+    }
+
+    /// When it has something to do that no readiness will announce; `None` if it waits for an
+    /// answer, or has nothing left to do.
+    pub fn next_ns(&self, now_ns: u64) -> Option<u64> {
+        if self.is_done(now_ns) {
+            None
+        } else if self.socket.is_none() {
+            Some(self.retry_ns)
+        } else if self.under_way >= self.plan.pipeline {
+            None
+        } else {
+            Some(self.due_ns().max(self.cleared_ns))
+        }
+    }
+
+    /// The moment for which the next event is meant.
+    fn due_ns(&self) -> u64 {
+        match self.plan.pace {
+            Pace::Rate(per_s) => {
+                self.started_ns.saturating_add((self.next as f64 * 1e9 / per_s) as u64)
+            }
+            Pace::Round | Pace::Flood => self.started_ns,
+        }
+    }
+
+    /// Whether it should connect now.
+    pub fn wants_to_connect(&self, now_ns: u64) -> bool {
+        self.socket.is_none() && self.retry_ns <= now_ns && !self.is_done(now_ns)
+    }
+
+    /// Connects. The socket is to be registered then.
+    pub fn connect(&mut self, now_ns: u64) -> io::Result<()> {
+        self.retry_ns = now_ns + RETRY_NS;
+        self.answers = Answers::default();
+        self.unsent.clear();
+        self.under_way = 0;
+        let socket = TcpStream::connect(self.address)?;
+        socket.set_nodelay(true)?;
+        self.socket = Some(socket);
+        Ok(())
+    }
+
+    /// Publishes what is due, as far as requests may be under way. Gives the number of the last
+    /// event published, if any was.
+    pub fn publish_due(&mut self, now_ns: u64, published: &mut Published) -> Option<u64> {
+        let mut last = None;
+        while self.socket.is_some()
+            && self.cleared_ns <= now_ns
+            && self.under_way < self.plan.pipeline
+            && !self.is_done(now_ns)
+            && self.due_ns() <= now_ns
+        {
+            let intended_ns = match self.plan.pace {
+                Pace::Rate(_) => self.due_ns(),
+                Pace::Round | Pace::Flood => now_ns,
+            };
+            if intended_ns >= self.lateness_from_ns {
+                published.lateness_ns.record(now_ns - intended_ns);
+            }
+            self.append_request(intended_ns);
+            published.events += 1;
+            last = Some(self.next);
+            self.next += 1;
+            self.under_way += 1;
+            if self.plan.pace == Pace::Round {
+                self.cleared_ns = now_ns + self.patience_ns;
+            }
+        }
+        last
+    }
+
+    fn append_request(&mut self, intended_ns: u64) {
+        let stamp = Stamp { run: self.run, seq: self.next, intended_ns };
+        let mut data = Vec::with_capacity(self.plan.data_bytes);
+        payload::write(stamp, self.plan.data_bytes, &mut data);
+        let body_bytes = self.plan.template.len() - DATA.len() + data.len();
+        let (before, after) = self.plan.template.split_once(DATA).unwrap_or_default();
+        self.unsent.extend(&self.head);
+        self.unsent.extend(format!("{body_bytes}\r\n\r\n").as_bytes());
+        self.unsent.extend(before.as_bytes());
+        self.unsent.extend(&data);
+        self.unsent.extend(after.as_bytes());
+    }
+
+    /// Sends as much as its socket takes, and if that is `ready`, reads the answers that have come.
+    pub fn exchange(&mut self, ready: bool, buffer: &mut [u8], published: &mut Published) {
+        let exchanged = match self.send() {
+            Ok(()) if ready => self.receive(buffer, published),
+            sent => sent,
+        };
+        if let Err(error) = exchanged {
+            published.first_refusal.get_or_insert_with(|| format!("publishing: {error}"));
+            self.socket = None;
+        }
+    }
+
+    fn send(&mut self) -> io::Result<()> {
+        let Some(socket) = &mut self.socket else { return Ok(()) };
+        while !self.unsent.is_empty() {
+            match socket.write(self.unsent.as_slices().0) {
+                Ok(count) => drop(self.unsent.drain(..count)),
+                Err(error) if is_for_later(&error) => break,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn receive(&mut self, buffer: &mut [u8], published: &mut Published) -> io::Result<()> {
+        loop {
+            let Some(socket) = &mut self.socket else { return Ok(()) };
+            match socket.read(buffer) {
+                Ok(0) => {
+                    // A server may close after each answer; that is its right.
+                    self.socket = None;
+                    if self.under_way > 0 {
+                        return Err(io::Error::other("the server has closed the connection"));
+                    }
+                    self.retry_ns = 0;
+                    return Ok(());
+                }
+                Ok(count) => self.take_answers(&buffer[..count], published)?,
+                Err(error) if is_for_later(&error) => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn take_answers(&mut self, bytes: &[u8], published: &mut Published) -> io::Result<()> {
+        self.answers.push(bytes);
+        while let Some(answer) = self.answers.next().map_err(io::Error::other)? {
+            self.under_way = self.under_way.saturating_sub(1);
+            if (200..300).contains(&answer.status) {
+                published.accepted += 1;
+            } else {
+                published.refused += 1;
+                let text = || {
+                    let body = String::from_utf8_lossy(&answer.body);
+                    format!("publishing: HTTP status {}: {}", answer.status, body.trim())
+                };
+                published.first_refusal.get_or_insert_with(text);
+            }
+            if answer.close {
+                self.socket = None;
+                self.retry_ns = 0;
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Nothing to read, no room to write, or not connected yet.
+fn is_for_later(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected)
+}
+
+/// Answers, cut out of the bytes that come.
+#[derive(Debug, Default)]
+struct Answers {
+    input: Vec<u8>,
+    /// How much of the input has been read.
+    taken: usize,
+    current: Option<(Answer, Rest)>,
+}
+
+#[derive(Debug)]
+struct Answer {
+    status: u16,
+    close: bool,
+    /// Its body, or the beginning of it.
+    body: Vec<u8>,
+}
+
+/// What is still to come of an answer's body.
+#[derive(Debug)]
+enum Rest {
+    Bytes(u64),
+    Chunks(chunk::Decoder),
+}
+
+impl Answers {
+    fn push(&mut self, bytes: &[u8]) {
+        self.input.drain(..std::mem::take(&mut self.taken));
+        self.input.extend_from_slice(bytes);
+    }
+
+    /// The next answer that is complete.
+    fn next(&mut self) -> Result<Option<Answer>, String> {
+        loop {
+            let Some((mut answer, mut rest)) = self.current.take() else {
+                match self.begin()? {
+                    true => continue,
+                    false => return Ok(None),
+                }
+            };
+            let done = self.skip(&mut answer, &mut rest)?;
+            if done {
+                return Ok(Some(answer));
+            }
+            self.current = Some((answer, rest));
+            return Ok(None);
+        }
+    }
+
+    /// Reads a head; gives whether there was one.
+    fn begin(&mut self) -> Result<bool, String> {
+        let head = response::parse(&self.input[self.taken..], HEAD_BYTES_MAX, false);
+        let Some((head, bytes)) = head.map_err(|error| error.to_string())? else {
+            return Ok(false);
+        };
+        let interim = head.status < 200;
+        // A body that ends with the connection is not waited for: the status says enough.
+        let rest = match head.body {
+            BodyEnd::None | BodyEnd::Close => Rest::Bytes(0),
+            BodyEnd::Bytes(bytes) => Rest::Bytes(bytes),
+            BodyEnd::Chunked => Rest::Chunks(chunk::Decoder::default()),
+        };
+        let close = head.close || head.body == BodyEnd::Close;
+        if !interim {
+            self.current = Some((Answer { status: head.status, close, body: Vec::new() }, rest));
+        }
+        self.taken += bytes;
+        Ok(true)
+    }
+
+    /// Takes what has come of the body; gives whether that was the last of it.
+    fn skip(&mut self, answer: &mut Answer, rest: &mut Rest) -> Result<bool, String> {
+        let input = &self.input[self.taken..];
+        match rest {
+            Rest::Bytes(left) => {
+                let count = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len());
+                answer.keep(&input[..count]);
+                self.taken += count;
+                *left -= count as u64;
+                Ok(*left == 0)
+            }
+            Rest::Chunks(decoder) => {
+                let (mut input, mut done) = (input, false);
+                while !done && !input.is_empty() {
+                    let part = decoder.decode(input).map_err(|error| error.to_string())?;
+                    answer.keep(part.data);
+                    done = part.done;
+                    self.taken += part.consumed;
+                    input = &input[part.consumed..];
+                }
+                Ok(done)
+            }
+        }
+    }
+}
+
+impl Answer {
+    fn keep(&mut self, body: &[u8]) {
+        let room = BODY_BYTES_KEPT - self.body.len();
+        self.body.extend_from_slice(&body[..body.len().min(room)]);
+    }
+}
+
+const HEAD_BYTES_MAX: usize = 16 << 10;
+const BODY_BYTES_KEPT: usize = 300;
+const RETRY_NS: u64 = 200_000_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The statuses of the answers in `bytes`, however they are cut.
+    fn check(bytes: &str, expected: &[(u16, &str)]) {
+        for piece_bytes in 1..=bytes.len() {
+            let mut answers = Answers::default();
+            let mut seen = Vec::new();
+            for piece in bytes.as_bytes().chunks(piece_bytes) {
+                answers.push(piece);
+                while let Some(answer) = answers.next().unwrap() {
+                    seen.push((answer.status, String::from_utf8(answer.body).unwrap()));
+                }
+            }
+            let expected: Vec<(u16, String)> =
+                expected.iter().map(|&(status, body)| (status, body.into())).collect();
+            assert_eq!(seen, expected, "in pieces of {piece_bytes}");
+        }
+    }
+
+    #[test]
+    fn answers_are_told_apart() {
+        check(
+            "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 204 No Content\r\n\r\n\
+             HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 503 X\r\nTransfer-Encoding: chunked\r\n\r\n\
+             3\r\nno!\r\n0\r\n\r\nHTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n",
+            &[(200, "ok"), (204, ""), (503, "no!"), (202, "")],
+        );
+    }
+}

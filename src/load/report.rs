@@ -1,0 +1,464 @@
+//! What came of a run: the figures, whether they can be trusted, and their forms.
+//!
+//! The JSON form is for scripts: its names are documented here and stay. Times are whole
+//! nanoseconds, sizes bytes, shares between 0 and 1 of one processor.
+
+use super::checker::Offences;
+use super::coordinator::{End, Outcome};
+use super::plan::{Pace, Plan};
+use super::server_side::Sample;
+use super::tally::Distribution;
+use hdrhistogram::serialization::V2DeflateSerializer;
+use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, Tag};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::time::{Duration, SystemTime};
+
+/// A run's results.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// The version of this form; it grows when a name changes its meaning.
+    pub format: u32,
+    /// Where the subscribers were.
+    pub url: String,
+    /// `rate`, `round`, `flood`, or `listen`.
+    pub mode: &'static str,
+    /// `ok`, or what is wrong: `offences`, `incomplete`, `interrupted`, `server gone`.
+    pub verdict: &'static str,
+    /// The connections.
+    pub connections: Connections,
+    /// The publisher; absent if the run only listened.
+    pub published: Option<Published>,
+    /// The deliveries.
+    pub deliveries: Deliveries,
+    /// From an event's intended moment to its arrival at a subscriber, per delivery.
+    pub latency_ns: Option<Percentiles>,
+    /// From an event's first arrival to its last, per event that reached everybody.
+    pub spread_ns: Option<Percentiles>,
+    /// Between two events of one subscriber; only of a run that listened.
+    pub interarrival_ns: Option<Percentiles>,
+    /// What was wrong with what subscribers received.
+    pub offences: Offences,
+    /// The first of it.
+    pub first_offence: Option<String>,
+    /// What the generator itself took.
+    pub client: Client,
+    /// What the server took, if it was asked.
+    pub server: Option<Server>,
+}
+
+/// The connections of a run.
+#[derive(Debug, Clone, Serialize)]
+pub struct Connections {
+    /// How many there should have been.
+    pub wanted: usize,
+    /// How many were open when the run began.
+    pub open: usize,
+    /// How many could not be opened.
+    pub failed: u64,
+    /// How many ended during the run without being told to.
+    pub lost: u64,
+    /// How many streams began again, after a loss or by churn.
+    pub reconnected: u64,
+    /// Why the first failed or was lost.
+    pub first_failure: Option<String>,
+    /// From the beginning of a connection to the head of its stream.
+    pub connect_ns: Option<Percentiles>,
+}
+
+/// What became of the events.
+#[derive(Debug, Clone, Serialize)]
+pub struct Published {
+    /// Requests sent.
+    pub events: u64,
+    /// Those answered with a status of 2xx.
+    pub accepted: u64,
+    /// Those answered with another status.
+    pub refused: u64,
+    /// Why the first was, or why the publisher's connection failed.
+    pub first_refusal: Option<String>,
+    /// How long behind its intended moment each was sent.
+    pub lateness_ns: Option<Percentiles>,
+}
+
+/// What arrived.
+#[derive(Debug, Clone, Serialize)]
+pub struct Deliveries {
+    /// Events of this run, or any if it only listened.
+    pub count: u64,
+    /// Per second, from the first publish to the end.
+    pub per_s: f64,
+    /// Bytes, of which framing is a part.
+    pub bytes: u64,
+    /// Events per read that brought any byte.
+    pub events_per_read: f64,
+    /// Events of somebody else.
+    pub foreign: u64,
+    /// Notices by which the server said that events are lost, and the events lost that way. They
+    /// are no offence.
+    pub gaps: u64,
+    /// See `gaps`.
+    pub told_lost: u64,
+}
+
+/// The generator.
+#[derive(Debug, Clone, Serialize)]
+pub struct Client {
+    /// The processor time of each of its processes, as a part of the time that passed.
+    pub cpu_shares: Vec<f64>,
+    /// Its processor time per delivery.
+    pub cpu_per_delivery_ns: f64,
+    /// The figures say more of the generator than of the server: a process of it was busy nearly
+    /// all the time.
+    pub was_the_limit: bool,
+}
+
+/// The server.
+#[derive(Debug, Clone, Serialize)]
+pub struct Server {
+    /// Its processor time per delivery, of all its threads.
+    pub cpu_per_delivery_ns: Option<f64>,
+    /// The part of it in user mode, as far as the kernel's clock ticks tell.
+    pub user_per_delivery_ns: Option<f64>,
+    /// The part of it in the kernel, likewise.
+    pub system_per_delivery_ns: Option<f64>,
+    /// Its processor time as a part of the time that passed.
+    pub cpu_share: Option<f64>,
+    /// Growth of its resident memory per connection, while they were opened.
+    pub resident_bytes_per_connection: Option<f64>,
+    /// Its resident memory at the end.
+    pub resident_bytes: Option<u64>,
+    /// What its counters grew by during the run, those that did.
+    pub counters: BTreeMap<String, f64>,
+}
+
+/// A distribution.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Percentiles {
+    /// How many values there are.
+    pub count: u64,
+    /// Half of them are at most this.
+    pub p50: u64,
+    /// Nine tenths.
+    pub p90: u64,
+    /// 99 of a hundred.
+    pub p99: u64,
+    /// 999 of a thousand.
+    pub p999: u64,
+    /// The largest.
+    pub max: u64,
+}
+
+impl Percentiles {
+    fn of(distribution: &Distribution) -> Option<Percentiles> {
+        (distribution.count() > 0).then(|| Percentiles {
+            count: distribution.count(),
+            p50: distribution.quantile(0.5),
+            p90: distribution.quantile(0.9),
+            p99: distribution.quantile(0.99),
+            p999: distribution.quantile(0.999),
+            max: distribution.max(),
+        })
+    }
+}
+
+impl Report {
+    /// The report of a run.
+    pub fn new(plan: &Plan, outcome: &Outcome) -> Report {
+        let tally = &outcome.tally;
+        let wall_s = tally.wall_ns.max(1) as f64 / 1e9;
+        let deliveries = tally.deliveries.max(1) as f64;
+        let publish = plan.publish.as_ref();
+        let published = publish.map(|_| Published {
+            events: tally.published.events,
+            accepted: tally.published.accepted,
+            refused: tally.published.refused,
+            first_refusal: tally.published.first_refusal.clone(),
+            lateness_ns: Percentiles::of(&tally.published.lateness_ns),
+        });
+        let mut report = Report {
+            format: 1,
+            url: plan.url.clone(),
+            mode: match publish.map(|publish| publish.pace) {
+                None => "listen",
+                Some(Pace::Rate(_)) => "rate",
+                Some(Pace::Round) => "round",
+                Some(Pace::Flood) => "flood",
+            },
+            verdict: "ok",
+            connections: Connections {
+                wanted: plan.connections,
+                open: outcome.open,
+                failed: tally.failed,
+                lost: tally.lost,
+                reconnected: tally.reconnected,
+                first_failure: tally.first_failure.clone(),
+                connect_ns: Percentiles::of(&tally.connect_ns),
+            },
+            published,
+            deliveries: Deliveries {
+                count: tally.deliveries,
+                per_s: tally.deliveries as f64 / wall_s,
+                bytes: tally.bytes,
+                events_per_read: tally.deliveries as f64 / tally.reads.max(1) as f64,
+                foreign: tally.foreign,
+                gaps: tally.gaps,
+                told_lost: tally.told_lost,
+            },
+            latency_ns: Percentiles::of(&tally.latency_ns),
+            spread_ns: Percentiles::of(&tally.spread_ns(outcome.open as u64)),
+            interarrival_ns: Percentiles::of(&tally.interarrival_ns),
+            offences: tally.offences,
+            first_offence: tally.first_offence.clone(),
+            client: Client {
+                cpu_shares: outcome.cpu_shares.clone(),
+                cpu_per_delivery_ns: tally.cpu_ns as f64 / deliveries,
+                was_the_limit: outcome.cpu_shares.iter().any(|&share| share > BUSY),
+            },
+            server: outcome
+                .samples
+                .as_ref()
+                .map(|samples| server(samples, deliveries, tally.wall_ns, outcome.open)),
+        };
+        report.verdict = report.verdict_of(&outcome.end);
+        report
+    }
+
+    fn verdict_of(&self, end: &End) -> &'static str {
+        let refused = self.published.as_ref().is_some_and(|published| {
+            published.refused > 0 || published.events == 0 || published.first_refusal.is_some()
+        });
+        match end {
+            End::Interrupted => "interrupted",
+            End::ServerGone => "server gone",
+            // What the server refused is missing, but not for the server's want of trying.
+            End::Complete if refused => "incomplete",
+            End::Complete if self.offences.count() > 0 => "offences",
+            End::Complete if self.connections.open < self.connections.wanted => "incomplete",
+            End::Complete => "ok",
+        }
+    }
+}
+
+/// What changed between the samples.
+fn server(samples: &[Sample; 3], deliveries: f64, wall_ns: u64, open: usize) -> Server {
+    let [idle, before, after] = samples;
+    let grown =
+        |of: fn(&Sample) -> Option<u64>| Some(of(after)?.saturating_sub(of(before)?) as f64);
+    let memory = idle.resident_bytes.zip(before.resident_bytes);
+    let counters = after.counters.iter().filter(|(name, _)| name.contains("_total"));
+    let counters = counters.filter_map(|(name, after)| {
+        let grown = after - before.counters.get(name).copied().unwrap_or(0.0);
+        (grown != 0.0).then(|| (name.clone(), grown))
+    });
+    Server {
+        cpu_per_delivery_ns: grown(|sample| sample.cpu_ns).map(|ns| ns / deliveries),
+        user_per_delivery_ns: grown(|sample| sample.user_ns).map(|ns| ns / deliveries),
+        system_per_delivery_ns: grown(|sample| sample.system_ns).map(|ns| ns / deliveries),
+        cpu_share: grown(|sample| sample.cpu_ns).map(|ns| ns / wall_ns.max(1) as f64),
+        resident_bytes_per_connection: memory
+            .map(|(idle, open_bytes)| (open_bytes as f64 - idle as f64) / open.max(1) as f64),
+        resident_bytes: after.resident_bytes,
+        counters: counters.collect(),
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.connections.fmt(f)?;
+        if let Some(published) = &self.published {
+            published.fmt(f)?;
+        }
+        self.deliveries.fmt(f)?;
+        let times = [
+            ("latency", &self.latency_ns),
+            ("spread", &self.spread_ns),
+            ("between events", &self.interarrival_ns),
+            ("connecting", &self.connections.connect_ns),
+            ("sent late by", &self.published.as_ref().and_then(|p| p.lateness_ns)),
+        ];
+        writeln!(
+            f,
+            "\n{:>15} {:>10} {:>10} {:>10} {:>10} {:>10}",
+            "", "p50", "p90", "p99", "p99.9", "max"
+        )?;
+        for (name, times) in times {
+            let Some(times) = times else { continue };
+            let values = [times.p50, times.p90, times.p99, times.p999, times.max].map(Time);
+            write!(f, "{name:>15}")?;
+            values.iter().try_for_each(|value| write!(f, " {:>10}", value.to_string()))?;
+            writeln!(f)?;
+        }
+        writeln!(f)?;
+        self.client.fmt(f)?;
+        if let Some(server) = &self.server {
+            server.fmt(f)?;
+        }
+        self.write_verdict(f)
+    }
+}
+
+impl Report {
+    fn write_verdict(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let offences = &self.offences;
+        if offences.count() > 0 {
+            writeln!(
+                f,
+                "offences: {} missing, {} repeated, {} out of order, {} altered, {} malformed",
+                offences.missing,
+                offences.repeated,
+                offences.reordered,
+                offences.altered,
+                offences.malformed
+            )?;
+        }
+        if let Some(first) = &self.first_offence {
+            writeln!(f, "the first: {first}")?;
+        }
+        write!(f, "verdict: {}", self.verdict)?;
+        let checked = self.published.is_some();
+        match (self.verdict, checked) {
+            ("ok", true) => writeln!(f, ", every event of every subscriber was checked"),
+            _ => writeln!(f),
+        }
+    }
+}
+
+impl fmt::Display for Connections {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {} streams open", self.open, self.wanted)?;
+        for (count, what) in [(self.lost, "lost"), (self.reconnected, "opened again")] {
+            if count > 0 {
+                write!(f, ", {count} {what}")?;
+            }
+        }
+        if let Some(why) = self.first_failure.as_ref().filter(|_| self.failed + self.lost > 0) {
+            write!(f, "; the first loss: {why}")?;
+        }
+        writeln!(f)
+    }
+}
+
+impl fmt::Display for Published {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} events published, {} accepted", self.events, self.accepted)?;
+        if self.refused > 0 {
+            write!(f, ", {} refused", self.refused)?;
+        }
+        if let Some(why) = &self.first_refusal {
+            write!(f, "; {why}")?;
+        }
+        writeln!(f)
+    }
+}
+
+impl fmt::Display for Deliveries {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} deliveries, {:.0} per second, {:.1} events per read, {} bytes",
+            self.count, self.per_s, self.events_per_read, self.bytes
+        )?;
+        if self.gaps > 0 {
+            write!(f, "; {} gap notices told of {} lost events", self.gaps, self.told_lost)?;
+        }
+        writeln!(f)
+    }
+}
+
+impl fmt::Display for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shares: Vec<String> =
+            self.cpu_shares.iter().map(|share| format!("{:.0} %", share * 100.0)).collect();
+        writeln!(
+            f,
+            "generator: {} of a processor, {} per delivery",
+            shares.join(" + "),
+            Time(self.cpu_per_delivery_ns as u64)
+        )?;
+        if self.was_the_limit {
+            writeln!(f, "the client was the limit: these figures are its own, not the server's")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "server:")?;
+        let time = |ns: f64| Time(ns as u64);
+        if let Some(ns) = self.cpu_per_delivery_ns {
+            write!(f, " {} of CPU per delivery", time(ns))?;
+        }
+        if let Some((user, system)) = self.user_per_delivery_ns.zip(self.system_per_delivery_ns) {
+            write!(f, " ({} user, {} system)", time(user), time(system))?;
+        }
+        if let Some(share) = self.cpu_share {
+            write!(f, ", {:.0} % of a processor", share * 100.0)?;
+        }
+        if let Some(bytes) = self.resident_bytes_per_connection {
+            write!(f, ", {bytes:.0} bytes resident per connection")?;
+        }
+        writeln!(f)
+    }
+}
+
+/// A time in the unit in which it is best read.
+struct Time(u64);
+
+impl fmt::Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ns = self.0 as f64;
+        match self.0 {
+            0..1_000 => write!(f, "{ns} ns"),
+            1_000..1_000_000 => write!(f, "{:.1} µs", ns / 1e3),
+            1_000_000..1_000_000_000 => write!(f, "{:.2} ms", ns / 1e6),
+            _ => write!(f, "{:.2} s", ns / 1e9),
+        }
+    }
+}
+
+/// Writes the latencies, second by second, as an HDR histogram log (the usual viewers read it). The
+/// values are nanoseconds.
+///
+/// # Errors
+/// As writing to `out`.
+pub fn write_hdr_log(outcome: &Outcome, mut out: impl io::Write) -> io::Result<()> {
+    let mut serializer = V2DeflateSerializer::new();
+    let begun = SystemTime::now().checked_sub(Duration::from_nanos(outcome.tally.wall_ns));
+    let mut builder = IntervalLogWriterBuilder::new();
+    let mut log = builder
+        .add_comment("pushv load: latency from the intended moment, in nanoseconds")
+        .with_start_time(begun.unwrap_or(SystemTime::UNIX_EPOCH))
+        .with_base_time(begun.unwrap_or(SystemTime::UNIX_EPOCH))
+        .with_max_value_divisor(1e6)
+        .begin_log_with(&mut out, &mut serializer)?;
+    for interval in &outcome.intervals {
+        let Some(histogram) = interval.latency_ns.as_histogram() else { continue };
+        let start = Duration::from_nanos(interval.start_ns);
+        let duration = Duration::from_nanos(interval.duration_ns);
+        log.write_histogram(histogram, start, duration, None::<Tag<'_>>)
+            .map_err(|error| io::Error::other(format!("{error:?}")))?;
+    }
+    Ok(())
+}
+
+/// The share of a processor above which a process is its own limit.
+const BUSY: f64 = 0.9;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_readable() {
+        let check = |ns, expected: &str| assert_eq!(Time(ns).to_string(), expected);
+        check(0, "0 ns");
+        check(999, "999 ns");
+        check(1_500, "1.5 µs");
+        check(2_340_000, "2.34 ms");
+        check(61_000_000_000, "61.00 s");
+    }
+}

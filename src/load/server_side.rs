@@ -1,0 +1,163 @@
+//! What a load costs the server: asked of the kernel, by the server's process id, and of the server
+//! itself, if it is pushv and its admin listener is known.
+
+use crate::client::response::{self, BodyEnd};
+use crate::client::url::Url;
+use crate::sys;
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::Duration;
+
+/// Where to ask.
+#[derive(Debug, Clone, Default)]
+pub struct Server {
+    /// Its process id.
+    pub pid: Option<u32>,
+    /// Its admin listener.
+    pub admin: Option<Url>,
+}
+
+/// What was answered at one moment.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Sample {
+    /// Processor time of all its threads, as the scheduler counts it, in nanoseconds.
+    pub cpu_ns: Option<u64>,
+    /// The part of it in user mode, in nanoseconds, in steps of a tick of the kernel's clock.
+    pub user_ns: Option<u64>,
+    /// The part of it in the kernel, likewise.
+    pub system_ns: Option<u64>,
+    /// Resident memory, in bytes.
+    pub resident_bytes: Option<u64>,
+    /// Its counters: names with labels, as in the metrics.
+    pub counters: BTreeMap<String, f64>,
+}
+
+impl Server {
+    /// Whether there is anybody to ask.
+    pub fn is_known(&self) -> bool {
+        self.pid.is_some() || self.admin.is_some()
+    }
+
+    /// Asks.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub fn sample(&self) -> Result<Sample, String> {
+        let mut sample = Sample::default();
+        if let Some(admin) = &self.admin {
+            let url = Url { target: "/metrics".into(), ..admin.clone() };
+            let text = fetch(&url).map_err(|why| format!("{url}: {why}"))?;
+            sample.read_metrics(&text);
+        }
+        if let Some(pid) = self.pid {
+            sample.read_process(pid).map_err(|why| format!("process {pid}: {why}"))?;
+        }
+        Ok(sample)
+    }
+}
+
+impl Sample {
+    fn read_metrics(&mut self, text: &str) {
+        let lines = text.lines().filter(|line| !line.starts_with('#'));
+        self.counters = lines
+            .filter_map(|line| line.rsplit_once(' '))
+            .filter_map(|(name, value)| Some((name.to_string(), value.parse().ok()?)))
+            .collect();
+        let value = |name: &str| self.counters.get(name).copied();
+        self.cpu_ns = value("pushv_cpu_seconds_total").map(|s| (s * 1e9) as u64);
+        self.resident_bytes = value("pushv_resident_bytes").map(|bytes| bytes as u64);
+    }
+
+    /// From `/proc/PID` (proc(5)): `task/*/schedstat`, `stat`, `statm`.
+    fn read_process(&mut self, pid: u32) -> Result<(), String> {
+        let read = |path: String| fs::read_to_string(path).map_err(|error| error.to_string());
+        let mut cpu_ns = 0;
+        let tasks = fs::read_dir(format!("/proc/{pid}/task")).map_err(|error| error.to_string())?;
+        for task in tasks.flatten() {
+            let text = fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
+            cpu_ns += number(text.split(' ').next()).unwrap_or(0);
+        }
+        self.cpu_ns = Some(cpu_ns);
+        let stat = read(format!("/proc/{pid}/stat"))?;
+        (self.user_ns, self.system_ns) = times(&stat, 1_000_000_000 / sys::ticks_per_s());
+        let statm = read(format!("/proc/{pid}/statm"))?;
+        self.resident_bytes =
+            number(statm.split(' ').nth(1)).map(|pages| pages * sys::page_bytes());
+        Ok(())
+    }
+}
+
+/// User and system time from the text of `stat`. The second field, the command's name, may hold
+/// anything; the fields are counted from its closing parenthesis.
+fn times(stat: &str, tick_ns: u64) -> (Option<u64>, Option<u64>) {
+    let Some((_, fields)) = stat.rsplit_once(") ") else { return (None, None) };
+    // utime is field 14 and stime field 15; the first one here is field 3.
+    let time = |nth: usize| number(fields.split(' ').nth(nth - 3)).map(|ticks| ticks * tick_ns);
+    (time(14), time(15))
+}
+
+fn number(field: Option<&str>) -> Option<u64> {
+    field?.trim().parse().ok()
+}
+
+/// The body of a GET.
+fn fetch(url: &Url) -> Result<String, String> {
+    let text = |error: std::io::Error| error.to_string();
+    let address = *url.addresses().map_err(text)?.first().ok_or("no address")?;
+    let mut socket = TcpStream::connect_timeout(&address, PATIENCE).map_err(text)?;
+    socket.set_read_timeout(Some(PATIENCE)).map_err(text)?;
+    let (target, host) = (&url.target, url.authority());
+    let request = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    socket.write_all(request.as_bytes()).map_err(text)?;
+    let mut answer = Vec::new();
+    socket.take(ANSWER_BYTES_MAX).read_to_end(&mut answer).map_err(text)?;
+    let head = response::parse(&answer, 16 << 10, false).map_err(|error| error.to_string())?;
+    let Some((head, head_bytes)) = head else { return Err("the answer is cut short".into()) };
+    match (head.status, head.body) {
+        (200, BodyEnd::Bytes(_) | BodyEnd::Close) => {
+            Ok(String::from_utf8_lossy(&answer[head_bytes..]).into_owned())
+        }
+        (200, _) => Err("the answer is in a form that is not expected of pushv".into()),
+        (status, _) => Err(format!("HTTP status {status}")),
+    }
+}
+
+const PATIENCE: Duration = Duration::from_secs(5);
+const ANSWER_BYTES_MAX: u64 = 16 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_asked() {
+        let server = Server { pid: Some(std::process::id()), admin: None };
+        let before = server.sample().unwrap();
+        assert!(before.resident_bytes.unwrap() > 100_000);
+        let mut state = 1u64;
+        while server.sample().unwrap().cpu_ns <= before.cpu_ns {
+            state = std::hint::black_box(state.wrapping_mul(3));
+        }
+        assert!(Server { pid: Some(u32::MAX), admin: None }.sample().is_err());
+    }
+
+    #[test]
+    fn times_are_found_behind_any_name() {
+        let stat = "7 (a) (b) S 1 2 3 4 5 6 7 8 9 10 11 12 13";
+        assert_eq!(times(stat, 10), (Some(110), Some(120)));
+        assert_eq!(times("7 (x", 10), (None, None));
+    }
+
+    #[test]
+    fn metrics_are_read() {
+        let mut sample = Sample::default();
+        sample.read_metrics(
+            "# TYPE pushv_write_calls counter\npushv_write_calls_total{call=\"send\"} 15\n\
+             pushv_cpu_seconds_total 0.5\npushv_resident_bytes 4096\n# EOF\n",
+        );
+        assert_eq!((sample.cpu_ns, sample.resident_bytes), (Some(500_000_000), Some(4096)));
+        assert_eq!(sample.counters["pushv_write_calls_total{call=\"send\"}"], 15.0);
+    }
+}

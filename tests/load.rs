@@ -1,0 +1,410 @@
+//! `pushv load`: what it reports of our server, of other people's, and of wrong ones.
+
+#![allow(clippy::unwrap_used)] // a test may panic
+
+mod support;
+
+use serde_json::Value;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+use support::Server;
+
+fn load(url: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pushv"));
+    command.args(["load", url, "--warmup", "0s", "--duration", "300ms"]).args(arguments);
+    command
+}
+
+/// The report of a load, with its exit status.
+#[track_caller]
+fn report(url: &str, arguments: &[&str]) -> (i32, Value) {
+    let output = load(url, arguments).arg("--json").output().unwrap();
+    let status = output.status.code().expect("it was not killed");
+    let report = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
+        panic!("{error}: {} {}", text(&output.stdout), text(&output.stderr))
+    });
+    (status, report)
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A run that finds nothing wrong: as many deliveries as events and subscribers make.
+#[track_caller]
+fn good(url: &str, connections: u64, arguments: &[&str]) -> Value {
+    let count = connections.to_string();
+    let (status, report) = report(url, &[&["-n", &count, "--publish", "self"], arguments].concat());
+    assert_eq!((status, &report["verdict"]), (0, &Value::from("ok")), "{report:#}");
+    let events = report["published"]["events"].as_u64().unwrap();
+    assert!(events > 0);
+    assert_eq!(report["published"]["accepted"], events);
+    assert_eq!(report["deliveries"]["count"], events * connections, "{report:#}");
+    report
+}
+
+fn url(server: &Server) -> String {
+    format!("http://{}/events/a", server.public)
+}
+
+#[test]
+fn open_closed_and_flooding_loops() {
+    let server = Server::start(&[]);
+    let report = good(&url(&server), 10, &["--rate", "200"]);
+    assert_eq!(report["published"]["events"], 60, "0.3 s at 200 per second");
+    assert_eq!(report["latency_ns"]["count"], 600);
+    assert_eq!(report["spread_ns"]["count"], 60);
+    let report = good(&url(&server), 10, &["--round", "--events", "50"]);
+    assert_eq!(report["published"]["events"], 50);
+    let report = good(&url(&server), 10, &["--flood", "--events", "3000", "--duration", "20s"]);
+    assert_eq!(report["deliveries"]["count"], 30_000);
+    assert_eq!(report["client"]["cpu_shares"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn several_processes_are_one_run() {
+    let server = Server::start(&[]);
+    for pace in [&["--rate", "200"][..], &["--round", "--events", "30"], &["--flood"]] {
+        let report = good(&url(&server), 7, &[pace, &["--processes", "3"]].concat());
+        let events = report["published"]["events"].as_u64().unwrap();
+        assert_eq!(report["latency_ns"]["count"], events * 7);
+        assert_eq!(report["spread_ns"]["count"], events.min(100_000), "seen by all processes");
+        assert_eq!(report["client"]["cpu_shares"].as_array().unwrap().len(), 3);
+    }
+}
+
+#[test]
+fn readers_of_all_kinds_get_everything() {
+    let server = Server::start(&[("so_sndbuf_bytes", "20000")]);
+    for reader in ["nap:20", "slow:20000"] {
+        let rate = ["--rate", "500", "--reader", reader, "--rcvbuf", "4000"];
+        good(&url(&server), 5, &rate);
+    }
+    let arguments = ["--publish", "self", "--rate", "100", "--reader", "never", "-n", "5"];
+    let (status, report) = report(&url(&server), &arguments);
+    assert_eq!(status, 0, "nobody expects anything of them: {report:#}");
+}
+
+#[test]
+fn those_who_drop_and_come_back_miss_nothing() {
+    let server = Server::start(&[]);
+    let report = good(&url(&server), 20, &["--rate", "500", "--churn", "200", "--warmup", "200ms"]);
+    assert!(report["connections"]["reconnected"].as_u64().unwrap() > 30, "{report:#}");
+    assert_eq!(report["connections"]["lost"], 0);
+}
+
+/// A slow reader of a short log: its losses are told, so they are no offences.
+#[test]
+fn losses_that_are_told_are_counted_apart() {
+    let server = Server::start(&[("log_events_max", "20"), ("so_sndbuf_bytes", "5000")]);
+    let arguments = ["--rate", "3000", "--reader", "slow:5000", "--rcvbuf", "2304", "-n", "2"];
+    let (status, report) =
+        report(&url(&server), &[&["--publish", "self"][..], &arguments].concat());
+    assert!(report["deliveries"]["told_lost"].as_u64().unwrap() > 0, "{report:#}");
+    assert_eq!((status, &report["offences"]["missing"]), (0, &Value::from(0)), "{report:#}");
+}
+
+#[test]
+fn listening_reports_times_between_events() {
+    let server = Server::start(&[]);
+    let (stop, target) = (Arc::new(Mutex::new(false)), server.public);
+    let publisher = {
+        let stop = Arc::clone(&stop);
+        std::thread::spawn(move || {
+            let mut client = support::Client::connect(target);
+            while !*stop.lock().unwrap() {
+                client.request("POST", "/events/a", &[], b"somebody's");
+            }
+        })
+    };
+    let (status, report) = report(&url(&server), &["-n", "3"]);
+    *stop.lock().unwrap() = true;
+    publisher.join().unwrap();
+    assert_eq!((status, &report["mode"]), (0, &Value::from("listen")));
+    assert!(report["deliveries"]["count"].as_u64().unwrap() > 10, "{report:#}");
+    assert!(report["interarrival_ns"]["p50"].as_u64().unwrap() > 0);
+    assert!(report["published"].is_null() && report["latency_ns"].is_null());
+}
+
+#[test]
+fn the_servers_side() {
+    let server = Server::start(&[]);
+    let (admin, pid) = (format!("http://{}/", server.admin), std::process::id().to_string());
+    let arguments = ["--rate", "200", "--server-admin", &admin, "--server-pid", &pid];
+    let report = good(&url(&server), 10, &arguments);
+    let its = &report["server"];
+    assert!(its["cpu_per_delivery_ns"].as_f64().unwrap() > 0.0);
+    assert_eq!(its["counters"]["pushv_events_published_total"], 60.0, "{its:#}");
+    assert_eq!(its["counters"]["pushv_write_frames_total"], 600.0);
+}
+
+#[test]
+fn bodies_headers_and_wrapped_events() {
+    let server = Server::start(&[]);
+    let template = ["--publish-template", "{\"wrapped\":\"{data}\"}", "--size", "500"];
+    good(&url(&server), 3, &[&["--rate", "100"], &template[..]].concat());
+
+    let mut config = support::config(&[]);
+    config.publish_token = Some(pushv::config::Secret::new("s3cret"));
+    let server = Server::with_config(config);
+    let (status, refused) = report(&url(&server), &["--publish", "self"]);
+    assert_eq!((status, &refused["verdict"]), (1, &Value::from("incomplete")));
+    let why = refused["published"]["first_refusal"].as_str().unwrap();
+    assert!(why.contains("401") && why.contains("Bearer"), "{why}");
+    good(&url(&server), 3, &["--publish-header", "Authorization: Bearer s3cret"]);
+}
+
+#[test]
+fn an_hdr_histogram_log_is_written() {
+    let server = Server::start(&[]);
+    let path = std::env::temp_dir().join(format!("pushv-{}.hlog", std::process::id()));
+    good(&url(&server), 2, &["--rate", "100", "--hdr", path.to_str().unwrap()]);
+    let log = std::fs::read(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let mut deserializer = hdrhistogram::serialization::Deserializer::new();
+    let mut values = 0;
+    for entry in hdrhistogram::serialization::interval_log::IntervalLogIterator::new(&log) {
+        use hdrhistogram::serialization::interval_log::LogEntry;
+        let Ok(LogEntry::Interval(interval)) = entry else { continue };
+        let bytes = base64(interval.encoded_histogram());
+        let histogram: hdrhistogram::Histogram<u64> =
+            deserializer.deserialize(&mut bytes.as_slice()).unwrap();
+        values += histogram.len();
+    }
+    assert_eq!(values, 60, "30 events at 2 subscribers");
+}
+
+/// What base64 stands for (RFC 4648 §4).
+fn base64(text: &str) -> Vec<u8> {
+    let digit = |letter: u8| match letter {
+        b'A'..=b'Z' => letter - b'A',
+        b'a'..=b'z' => letter - b'a' + 26,
+        b'0'..=b'9' => letter - b'0' + 52,
+        b'+' => 62,
+        _ => 63,
+    };
+    let digits: Vec<u8> = text.bytes().filter(|&letter| letter != b'=').map(digit).collect();
+    let bits: Vec<u8> =
+        digits.iter().flat_map(|digit| (0..6).rev().map(move |bit| digit >> bit & 1)).collect();
+    bits.chunks_exact(8).map(|byte| byte.iter().fold(0, |byte, bit| byte << 1 | bit)).collect()
+}
+
+/// What goes wrong with one event.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Fault {
+    None,
+    Drop,
+    Repeat,
+    Swap,
+    Alter,
+    /// The connection is closed in the middle of its chunk.
+    Cut,
+    /// Its chunk's size is no number.
+    BadSize,
+    /// Its chunk does not end where it says.
+    WrongSize,
+}
+
+/// A hub that does wrong by event number 20.
+fn wrong_server(fault: Fault) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let subscribers: Arc<Mutex<Vec<TcpStream>>> = Arc::default();
+    std::thread::spawn(move || {
+        for socket in listener.incoming().map_while(Result::ok) {
+            let subscribers = Arc::clone(&subscribers);
+            std::thread::spawn(move || serve(socket, &subscribers, fault));
+        }
+    });
+    address
+}
+
+fn serve(mut socket: TcpStream, subscribers: &Mutex<Vec<TcpStream>>, fault: Fault) {
+    let mut input = BufReader::new(socket.try_clone().unwrap());
+    let (mut events, mut held) = (0, None);
+    loop {
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            if input.read_line(&mut head).unwrap_or(0) == 0 {
+                return;
+            }
+        }
+        if head.starts_with("GET") {
+            let answer = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\
+                          Transfer-Encoding: chunked\r\n\r\n3\r\n:\n\n\r\n";
+            socket.write_all(answer.as_bytes()).unwrap();
+            subscribers.lock().unwrap().push(socket);
+            return;
+        }
+        let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: ")).unwrap();
+        let mut body = vec![0; length.parse().unwrap()];
+        input.read_exact(&mut body).unwrap();
+        socket.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+        let fault = if events == 20 { fault } else { Fault::None };
+        events += 1;
+        let data = text(&body);
+        let frame = |data: &str| {
+            let payload = format!("data: {data}\n\n");
+            format!("{:x}\r\n{payload}\r\n", payload.len())
+        };
+        let right = frame(&data);
+        let mut bytes = match fault {
+            Fault::None | Fault::Cut => right.clone(),
+            Fault::Drop => continue,
+            Fault::Repeat => right.repeat(2),
+            Fault::Alter => frame(&data.replace('b', "c")),
+            Fault::BadSize => format!("x{right}"),
+            Fault::WrongSize => right.replacen("\r\n", "0\r\n", 1).replace("data", "xata"),
+            Fault::Swap => {
+                held = Some(right);
+                continue;
+            }
+        };
+        bytes += &held.take().unwrap_or_default();
+        let cut = if fault == Fault::Cut { bytes.len() / 2 } else { bytes.len() };
+        let mut subscribers = subscribers.lock().unwrap();
+        for subscriber in subscribers.iter_mut() {
+            let _gone = subscriber.write_all(&bytes.as_bytes()[..cut]);
+        }
+        if fault == Fault::Cut {
+            subscribers.clear();
+        }
+    }
+}
+
+#[test]
+fn a_server_that_does_nothing_wrong_is_told_so() {
+    let url = format!("http://{}/", wrong_server(Fault::None));
+    good(&url, 3, &["--rate", "200"]);
+}
+
+#[test]
+fn every_fault_is_caught() {
+    let faults = [
+        (Fault::Drop, "missing", 3),
+        (Fault::Repeat, "repeated", 3),
+        (Fault::Swap, "reordered", 3),
+        (Fault::Alter, "altered", 3),
+        (Fault::Cut, "malformed", 3),
+        (Fault::BadSize, "malformed", 3),
+        (Fault::WrongSize, "malformed", 3),
+    ];
+    for (fault, kind, count) in faults {
+        let url = format!("http://{}/", wrong_server(fault));
+        let arguments = ["--publish", "self", "--rate", "200", "-n", "3", "--grace", "300ms"];
+        let (status, report) = report(&url, &arguments);
+        assert_eq!(status, 1, "{fault:?}: {report:#}");
+        assert_eq!(report["verdict"], "offences", "{fault:?}");
+        assert_eq!(report["offences"][kind], count, "{fault:?}: {report:#}");
+        assert!(report["first_offence"].is_string());
+    }
+}
+
+#[track_caller]
+fn fails(output: &Output, status: i32, expected: &str) {
+    let said = text(&output.stderr) + &text(&output.stdout);
+    assert_eq!(output.status.code(), Some(status), "{said}");
+    assert!(said.contains(expected), "{said}");
+}
+
+#[test]
+fn what_cannot_be_done_is_explained() {
+    let run = |url: &str, arguments: &[&str]| load(url, arguments).output().unwrap();
+    let refused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    fails(&run(&format!("http://{refused}/"), &[]), 1, "refused");
+    let server = Server::start(&[]);
+    let not_found = format!("http://{}/nothing", server.public);
+    fails(&run(&not_found, &[]), 1, "HTTP status 404");
+    let no_stream = format!("http://{}/healthz", server.public);
+    fails(&run(&no_stream, &[]), 1, "text/plain");
+    fails(&run("https://127.0.0.1/", &[]), 2, "https");
+    fails(&run(&url(&server), &["--rate", "5"]), 2, "--publish");
+    fails(&run(&url(&server), &["--publish", "self", "--size", "10"]), 2, "size");
+    fails(&run(&url(&server), &["-n", "1000000"]), 1, "--processes");
+    fails(&run(&url(&server), &["--reader", "fast"]), 2, "nap:MS");
+}
+
+#[test]
+fn a_connection_limit_shows() {
+    let server = Server::start(&[("connections_max", "5")]);
+    let (status, report) = report(&url(&server), &["--publish", "self", "-n", "8"]);
+    assert_eq!((status, &report["verdict"]), (1, &Value::from("incomplete")), "{report:#}");
+    let open = report["connections"]["open"].as_u64().unwrap();
+    assert!((1..=5).contains(&open), "{report:#}");
+}
+
+/// A `pushv serve` in a process of its own, that can be killed.
+fn killable() -> (std::process::Child, String) {
+    let mut server = Command::new(env!("CARGO_BIN_EXE_pushv"))
+        .args(["serve", "--listen", "127.0.0.1:0", "--admin", "off", "--log", "error"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(server.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let address = line.trim().strip_prefix("listening ").unwrap().to_string();
+    (server, address + "/events/a")
+}
+
+/// Waits until `child` has been running for long enough to have published something.
+fn wait_for_deliveries(server: &Server) {
+    server.wait_for("write_frames_total", 50);
+}
+
+#[test]
+fn the_death_of_the_server_is_reported() {
+    let (mut server, url) = killable();
+    let arguments =
+        ["--publish", "self", "--rate", "100", "-n", "3", "--duration", "60s", "--json"];
+    let child =
+        load(&url, &arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // It is publishing when there are events between those that are published here.
+    let address = url.strip_prefix("http://").unwrap().split('/').next().unwrap();
+    let mut probe = support::Client::connect(address.parse().unwrap());
+    let deadline = Instant::now() + support::PATIENCE;
+    let (mut others, mut last) = (0, 0);
+    while others < 20 {
+        assert!(Instant::now() < deadline, "nothing is published");
+        let id = probe.request("POST", "/events/a", &[], b"x").json("id");
+        let seq: u64 = id.rsplit('-').next().unwrap().parse().unwrap();
+        others += seq - last - 1;
+        last = seq;
+    }
+    server.kill().unwrap();
+    server.wait().unwrap();
+    let output = child.wait_with_output().unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((output.status.code(), &report["verdict"]), (Some(1), &"server gone".into()));
+    assert!(report["deliveries"]["count"].as_u64().unwrap() > 0, "{report:#}");
+    assert_eq!(report["connections"]["lost"], 3);
+}
+
+#[test]
+fn an_interrupted_run_reports_what_was_seen() {
+    let server = Server::start(&[]);
+    let arguments =
+        ["--publish", "self", "--rate", "100", "-n", "3", "--duration", "60s", "--json"];
+    let child = load(&url(&server), &arguments).stdout(Stdio::piped()).spawn().unwrap();
+    wait_for_deliveries(&server);
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((output.status.code(), &report["verdict"]), (Some(130), &"interrupted".into()));
+    assert!(report["deliveries"]["count"].as_u64().unwrap() >= 50, "{report:#}");
+    assert_eq!(report["offences"]["missing"], 0, "what was cut off is not missing");
+}
+
+#[test]
+fn the_human_report() {
+    let server = Server::start(&[]);
+    let output = load(&url(&server), &["--publish", "self", "-n", "3"]).output().unwrap();
+    let said = text(&output.stdout);
+    for part in ["3 of 3 streams open", "30 events published", "latency", "verdict: ok"] {
+        assert!(said.contains(part), "{said}");
+    }
+    assert!(!said.contains('\u{1b}') && output.stderr.is_empty(), "no terminal, no colours");
+}
