@@ -25,6 +25,7 @@
 //! 7. [`feed`]: sources of events inside the process. [`observe`]: counters. [`sys`]: all unsafe
 //!    code.
 //! 8. [`client`]: the other side, which stands on [`wire`] alone. Begin with [`client::stream`].
+//!    `load`, a feature: the load generator, which stands on that.
 //!
 //! # A turn of the loop
 //!
