@@ -197,6 +197,7 @@ fn base64(text: &str) -> Vec<u8> {
 enum Fault {
     None,
     Drop,
+    DropAll,
     Repeat,
     Swap,
     Alter,
@@ -243,7 +244,7 @@ fn serve(mut socket: TcpStream, subscribers: &Mutex<Vec<TcpStream>>, fault: Faul
         let mut body = vec![0; length.parse().unwrap()];
         input.read_exact(&mut body).unwrap();
         socket.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
-        let fault = if events == 20 { fault } else { Fault::None };
+        let fault = if events == 20 || fault == Fault::DropAll { fault } else { Fault::None };
         events += 1;
         let data = text(&body);
         let frame = |data: &str| {
@@ -253,7 +254,7 @@ fn serve(mut socket: TcpStream, subscribers: &Mutex<Vec<TcpStream>>, fault: Faul
         let right = frame(&data);
         let mut bytes = match fault {
             Fault::None | Fault::Cut => right.clone(),
-            Fault::Drop => continue,
+            Fault::Drop | Fault::DropAll => continue,
             Fault::Repeat => right.repeat(2),
             Fault::Alter => frame(&data.replace('b', "c")),
             Fault::BadSize => format!("x{right}"),
@@ -285,6 +286,7 @@ fn a_server_that_does_nothing_wrong_is_told_so() {
 fn every_fault_is_caught() {
     let faults = [
         (Fault::Drop, "missing", 3),
+        (Fault::DropAll, "missing", 180),
         (Fault::Repeat, "repeated", 3),
         (Fault::Swap, "reordered", 3),
         (Fault::Alter, "altered", 3),
@@ -301,6 +303,20 @@ fn every_fault_is_caught() {
         assert_eq!(report["offences"][kind], count, "{fault:?}: {report:#}");
         assert!(report["first_offence"].is_string());
     }
+}
+
+#[test]
+fn nothing_to_report_is_reported() {
+    let server = Server::start(&[]);
+    let (status, silence) = report(&url(&server), &["-n", "2"]);
+    assert_eq!((status, &silence["deliveries"]["count"]), (0, &Value::from(0)));
+    let output = load(&url(&server), &["-n", "2"]).output().unwrap();
+    assert!(text(&output.stdout).contains("no event was received"));
+    let (status, none) = report(&url(&server), &["-n", "2", "--publish", "self", "--events", "0"]);
+    assert_eq!((status, &none["verdict"]), (1, &"incomplete".into()), "{none:#}");
+    let lost = ["--publish", "self", "--round", "--events", "2", "-n", "2", "--grace", "100ms"];
+    let (status, rounds) = report(&format!("http://{}/", wrong_server(Fault::DropAll)), &lost);
+    assert_eq!((status, &rounds["offences"]["missing"]), (1, &Value::from(4)), "{rounds:#}");
 }
 
 #[track_caller]

@@ -45,6 +45,8 @@ pub struct Outcome {
     pub samples: Option<[Sample; 3]>,
     /// Streams that were open when the run began.
     pub open: usize,
+    /// How long it took to open them.
+    pub opening: Duration,
 }
 
 /// The latencies of about a second.
@@ -110,6 +112,7 @@ struct Run<'p> {
     samples: Vec<Sample>,
     started_ns: u64,
     open: usize,
+    opening: Duration,
     progress: Vec<Progress>,
     tallies: Vec<Tally>,
     intervals: Vec<Interval>,
@@ -151,6 +154,7 @@ impl<'p> Run<'p> {
             samples,
             started_ns: 0,
             open: 0,
+            opening: Duration::ZERO,
             progress: vec![Progress::default(); plan.processes],
             tallies: Vec::new(),
             intervals: Vec::new(),
@@ -197,7 +201,7 @@ impl<'p> Run<'p> {
 
     /// Waits until every connection is open or has failed.
     fn open_streams(&mut self, watch: &mut dyn Watch) -> Result<(), String> {
-        let wanted = self.plan.connections;
+        let (wanted, begun) = (self.plan.connections, Instant::now());
         let mut failure = None;
         let mut ready = 0;
         while ready < self.workers.len() {
@@ -215,6 +219,7 @@ impl<'p> Run<'p> {
                 return Err("interrupted before the first event".into());
             }
         }
+        self.opening = begun.elapsed();
         let why = failure.unwrap_or_else(|| "no reason known".into());
         if self.open == 0 {
             return Err(format!("no stream could be opened at {}: {why}", self.plan.url));
@@ -305,6 +310,7 @@ impl<'p> Run<'p> {
             end: self.end,
             samples: self.samples.try_into().ok(),
             open: self.open,
+            opening: self.opening,
         })
     }
 

@@ -56,6 +56,8 @@ pub struct Connections {
     pub wanted: usize,
     /// How many were open when the run began.
     pub open: usize,
+    /// How many were opened per second.
+    pub per_s: f64,
     /// How many could not be opened.
     pub failed: u64,
     /// How many ended during the run without being told to.
@@ -191,6 +193,7 @@ impl Report {
             connections: Connections {
                 wanted: plan.connections,
                 open: outcome.open,
+                per_s: outcome.open as f64 / outcome.opening.as_secs_f64().max(1e-9),
                 failed: tally.failed,
                 lost: tally.lost,
                 reconnected: tally.reconnected,
@@ -329,6 +332,7 @@ impl Report {
 impl fmt::Display for Connections {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} of {} streams open", self.open, self.wanted)?;
+        write!(f, ", opened at {:.0} per second", self.per_s)?;
         for (count, what) in [(self.lost, "lost"), (self.reconnected, "opened again")] {
             if count > 0 {
                 write!(f, ", {count} {what}")?;
@@ -356,6 +360,9 @@ impl fmt::Display for Published {
 
 impl fmt::Display for Deliveries {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.count == 0 {
+            return writeln!(f, "no event was received");
+        }
         write!(
             f,
             "{} deliveries, {:.0} per second, {:.1} events per read, {} bytes",
