@@ -27,7 +27,7 @@ pub fn command() -> Subcommand {
              pushv load http://127.0.0.1:8080/events/a -n 1000 --publish self --rate 500\n  \
              pushv load http://127.0.0.1:8080/events/a -n 1000 --publish self --round --duration 5s\n  \
              pushv load http://127.0.0.1:8080/events/a --publish self --flood --events 2000 --pipeline 1000\n  \
-             pushv load https-terminating-proxy:80/stream -n 50        (listens only)\n\n\
+             pushv load http://stream.example/events -n 50    (listens only)\n\n\
              Exit status: 0 every event arrived as it was published; 1 something was wrong, or could \
              not be done; 2 wrong usage; 130 interrupted, what was seen until then is reported.",
         )
@@ -41,7 +41,8 @@ pub fn command() -> Subcommand {
 
 fn subscriber_arguments() -> Vec<Arg> {
     let number = |name: &'static str, default: &'static str| {
-        Arg::new(name).long(name).value_parser(value_parser!(u64)).default_value(default)
+        let argument = Arg::new(name).long(name).value_name("N");
+        argument.value_parser(value_parser!(u64)).default_value(default)
     };
     vec![
         number("connections", "100").short('n').help("Subscribers"),
@@ -52,13 +53,15 @@ fn subscriber_arguments() -> Vec<Arg> {
             .help("How long a stream may take to begin"),
         Arg::new("header").long("header").short('H').value_name("NAME: VALUE").value_parser(field).action(ArgAction::Append)
             .help("A header field of the subscriptions"),
-        Arg::new("reader").long("reader").value_parser(value_parser!(Reader)).default_value("prompt")
+        Arg::new("reader").long("reader").value_name("HOW").value_parser(value_parser!(Reader)).default_value("prompt")
             .help("How subscribers read: prompt, nap:MS, slow:BYTES_PER_S or never"),
         number("rcvbuf", "0").value_name("BYTES").help("SO_RCVBUF of the subscribers; 0 leaves it to the kernel"),
         Arg::new("spin").long("spin").action(ArgAction::SetTrue)
             .help("Never sleep while the run goes on: less noise, for a processor per process"),
         number("coalesce", "50").value_name("US")
             .help("In a burst, look for events every so many microseconds only, which halves the generator's cost and sees them that much late; 0 is all the time"),
+        Arg::new("prompt-acks").long("prompt-acks").action(ArgAction::SetTrue)
+            .help("Acknowledge each event at once, as the kernel does for receivers that only read; it costs more than reading"),
         Arg::new("churn").long("churn").value_name("PER_S").value_parser(value_parser!(f64)).default_value("0")
             .help("Subscribers per second that drop their connection and come back with Last-Event-ID"),
     ]
@@ -214,6 +217,7 @@ fn plan(matches: &ArgMatches) -> Result<Plan, String> {
         churn_per_s: fraction("churn"),
         spin: matches.get_flag("spin"),
         coalesce_us: number("coalesce"),
+        prompt_acks: matches.get_flag("prompt-acks"),
         publish: publish.transpose()?,
         warmup_ms: number("warmup"),
         duration_ms: number("duration"),

@@ -33,6 +33,10 @@ pub struct Plan {
     /// costs as much as reading. The first one of a burst is seen at once, the others up to so
     /// much late. 0 looks all the time.
     pub coalesce_us: u64,
+    /// Leave acknowledgements to the kernel. To a receiver that only reads it gives one per event
+    /// at once, at twice the price of reading; otherwise it is asked to delay them, as it does for
+    /// receivers that also write.
+    pub prompt_acks: bool,
     /// What is published; without it the run only listens.
     pub publish: Option<Publish>,
     /// How long to publish before anything is measured.
@@ -185,6 +189,7 @@ pub(super) mod tests {
             churn_per_s: 0.0,
             spin: false,
             coalesce_us: 0,
+            prompt_acks: false,
             publish: None,
             warmup_ms: 0,
             duration_ms: 1000,

@@ -9,7 +9,7 @@ use crate::client::url::Url;
 use crate::sys;
 use crate::wire::decode::Message;
 use mio::net::TcpStream;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -163,6 +163,10 @@ impl Subscriber {
         while left > 0 {
             let Some(socket) = &mut self.socket else { return Received::All };
             let part = left.min(buffer.len());
+            if !shared.plan.prompt_acks {
+                // The kernel takes this as a hint that lasts until it changes its mind.
+                let _hinted = SockRef::from(&*socket).set_tcp_quickack(false);
+            }
             match socket.read(&mut buffer[..part]) {
                 Ok(0) => return Received::End(self.end_of_connection(&mut shared.tally)),
                 Ok(count) => {

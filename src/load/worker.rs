@@ -75,8 +75,8 @@ struct Clock {
     interval_ns: u64,
     started_ns: u64,
     started_cpu_ns: u64,
-    /// Time since the start in which it spun and there was nothing to do.
-    spun_ns: u64,
+    /// Time since the start in which there was something to do.
+    busy_ns: u64,
     /// When the last turn ended, and when the one before was begun.
     turned_ns: u64,
     polled_ns: u64,
@@ -185,7 +185,7 @@ impl<'c> Worker<'c> {
             }
             let now_ns = sys::monotonic_ns();
             self.turn(now_ns)?;
-            self.clock.spun_ns += if idle { now_ns - self.clock.turned_ns } else { 0 };
+            self.clock.busy_ns += if idle { 0 } else { now_ns - self.clock.turned_ns };
             self.clock.turned_ns = now_ns;
         }
         self.report_end();
@@ -210,7 +210,6 @@ impl<'c> Worker<'c> {
             std::hint::spin_loop();
         }
         let rested_ns = sys::monotonic_ns();
-        self.clock.spun_ns += if spins { rested_ns - now_ns } else { 0 };
         (self.clock.polled_ns, self.clock.turned_ns) = (rested_ns, rested_ns);
     }
 
@@ -267,6 +266,7 @@ impl<'c> Worker<'c> {
         self.clock.interval_ns = at_ns;
         self.clock.started_ns = at_ns;
         self.clock.started_cpu_ns = cpu_ns();
+        self.clock.busy_ns = 0;
     }
 
     /// No more events will come: whoever has not got all of them yet is waited for.
@@ -386,12 +386,13 @@ impl<'c> Worker<'c> {
         if self.shared.running {
             self.report_interval(now_ns);
         }
-        let tally = &mut self.shared.tally;
+        let (tally, plan) = (&mut self.shared.tally, &self.shared.plan);
         tally.latency_ns = self.reported.take();
         tally.told_lost = self.subscribers.iter().map(|s| s.checker.told_lost).sum();
         if self.shared.running {
             let cpu_ns = cpu_ns() - self.clock.started_cpu_ns;
-            tally.cpu_ns = cpu_ns.saturating_sub(self.clock.spun_ns);
+            // What was spun away was not needed.
+            tally.cpu_ns = if plan.spin { cpu_ns.min(self.clock.busy_ns) } else { cpu_ns };
             tally.wall_ns = now_ns.saturating_sub(self.clock.started_ns);
         }
         let tally = std::mem::take(tally);
