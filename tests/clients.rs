@@ -6,41 +6,10 @@
 
 mod support;
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use support::Server;
-
-/// A child process. Dropped, it is killed.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ended = self.0.kill();
-        let _status = self.0.wait();
-    }
-}
-
-/// Says that something is not tested here. Not by `println!`, which the test runner keeps to itself
-/// when a test passes.
-fn skip(why: &str) {
-    let line = format!("SKIPPED: {why}\n");
-    std::io::stderr().write_all(line.as_bytes()).unwrap();
-}
-
-/// The first of `programs` that is installed; says that the test is skipped if none is.
-fn installed<'p>(programs: &[&'p str]) -> Option<&'p str> {
-    let answers = |program: &&str| {
-        let mut command = Command::new(program);
-        let status = command.arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
-        status.is_ok_and(|status| status.success())
-    };
-    let found = programs.iter().copied().find(answers);
-    if found.is_none() {
-        skip(&format!("not installed: {}", programs.join(", ")));
-    }
-    found
-}
+use std::process::{Command, Stdio};
+use support::{Running, Server, installed, skip};
 
 fn curl(arguments: &[&str]) -> String {
     let output =

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)] // a test may panic
 
+#[path = "../benches/peers/axum.rs"]
+mod axum_peer;
 mod support;
 
 use serde_json::Value;
@@ -190,6 +192,73 @@ fn base64(text: &str) -> Vec<u8> {
     let bits: Vec<u8> =
         digits.iter().flat_map(|digit| (0..6).rev().map(move |bit| digit >> bit & 1)).collect();
     bits.chunks_exact(8).map(|byte| byte.iter().fold(0, |byte, bit| byte << 1 | bit)).collect()
+}
+
+/// A server that somebody else wrote: everything that it publishes arrives, in every mode.
+#[track_caller]
+fn serves_well(address: &str) {
+    let url = format!("http://{address}/events/a");
+    good(&url, 20, &["--rate", "200"]);
+    good(&url, 20, &["--round", "--events", "30"]);
+    good(&url, 5, &["--flood", "--events", "500", "--pipeline", "1", "--duration", "20s"]);
+}
+
+#[test]
+fn a_hub_on_axum() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(|| axum_peer::serve(listener));
+    serves_well(&address);
+}
+
+#[test]
+fn a_hub_on_node() {
+    let Some(node) = support::installed(&["node"]) else { return };
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/peers/node.mjs");
+    let mut command = Command::new(node);
+    let mut hub = support::Running::spawn(command.arg(script).stdout(Stdio::piped()));
+    let mut line = String::new();
+    BufReader::new(hub.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    serves_well(line.trim().strip_prefix("listening http://").unwrap());
+}
+
+#[test]
+fn nchan_in_nginx() {
+    let Some(nginx) = support::installed(&["nginx"]) else { return };
+    let modules = ["/usr/lib/nginx/modules", "/usr/lib64/nginx/modules"];
+    let module = modules.map(|folder| format!("{folder}/ngx_nchan_module.so"));
+    let Some(module) = module.iter().find(|path| std::path::Path::new(path).exists()) else {
+        return support::skip("not installed: nginx's module nchan");
+    };
+    let folder = std::env::temp_dir().join(format!("pushv-nchan-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    // It cannot choose a port by itself, and one that is free now may be taken in a moment.
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let configuration = include_str!("../benches/peers/nchan.conf")
+        .replace("@MODULE@", module)
+        .replace("@PORT@", &address.port().to_string());
+    std::fs::write(folder.join("nginx.conf"), configuration).unwrap();
+    let mut command = Command::new(nginx);
+    command.arg("-p").arg(&folder).arg("-c").arg(folder.join("nginx.conf")).args(["-e", "stderr"]);
+    let hub = Nginx(command.spawn().unwrap());
+    let deadline = Instant::now() + support::PATIENCE;
+    while TcpStream::connect(address).is_err() {
+        assert!(Instant::now() < deadline, "nginx does not listen");
+        std::thread::yield_now();
+    }
+    serves_well(&address.to_string());
+    drop(hub);
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+/// Killed, nginx would leave its workers behind.
+struct Nginx(std::process::Child);
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        let _asked = Command::new("kill").arg(self.0.id().to_string()).status();
+        let _status = self.0.wait();
+    }
 }
 
 /// What goes wrong with one event.

@@ -73,9 +73,21 @@ fn usage() -> ! {
 /// The program is also the contestants that are written in Rust.
 fn serve(kind: &str) {
     match kind {
-        "axum" => axum_peer::serve(),
+        "axum" => serve_axum(),
         kind => floor::serve(kind),
     }
+}
+
+fn serve_axum() {
+    pushv::sys::set_descriptor_limit(u64::MAX).expect("the limit on descriptors");
+    pushv::sys::bind_to_cpu(0).unwrap_or_else(|error| eprintln!("processor 0: {error}"));
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
+    // What a listener accepts has its congestion control.
+    socket2::SockRef::from(&listener)
+        .set_tcp_congestion(servers::CONGESTION.as_bytes())
+        .unwrap_or_else(|error| eprintln!("congestion control: {error}"));
+    println!("listening http://{}", listener.local_addr().expect("an address"));
+    axum_peer::serve(listener);
 }
 
 fn compare(options: &Options) {

@@ -1,6 +1,6 @@
 //! A hub on axum and tokio's single-threaded runtime, as one writes it with care: an event's bytes
 //! are made once and shared by all subscribers' bodies, all that is ready when a subscriber's turn
-//! comes goes out as one piece, and whoever falls behind is closed. Prints its address, as pushv does.
+//! comes goes out as one piece, and whoever falls behind is closed.
 
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -96,10 +96,8 @@ async fn next_piece(frames: &mut broadcast::Receiver<Bytes>) -> Option<Bytes> {
     Some(piece.into())
 }
 
-/// Serves until the process is ended.
-pub fn serve() {
-    pushv::sys::set_descriptor_limit(u64::MAX).expect("the limit on descriptors");
-    pushv::sys::bind_to_cpu(0).unwrap_or_else(|error| eprintln!("processor 0: {error}"));
+/// Serves what `listener` accepts, until the process is ended.
+pub fn serve(listener: std::net::TcpListener) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
     let stream_id = format!("{:08x}", now.as_millis() as u32);
     let hub = Arc::new(Hub { stream_id, topics: Mutex::default() });
@@ -107,13 +105,8 @@ pub fn serve() {
         Router::new().route("/events/{topic}", get(subscribe).post(publish)).with_state(hub);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
     runtime.expect("a runtime").block_on(async {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bound");
-        // What a listener accepts has its congestion control.
-        let congestion = crate::servers::CONGESTION.as_bytes();
-        socket2::SockRef::from(&listener)
-            .set_tcp_congestion(congestion)
-            .unwrap_or_else(|error| eprintln!("congestion control: {error}"));
-        println!("listening http://{}", listener.local_addr().expect("an address"));
+        listener.set_nonblocking(true).expect("set");
+        let listener = tokio::net::TcpListener::from_std(listener).expect("registered");
         let listener = listener.tap_io(|socket| socket.set_nodelay(true).expect("set"));
         axum::serve(listener, routes).await.expect("serves");
     });

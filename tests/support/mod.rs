@@ -6,12 +6,13 @@
 #![allow(dead_code)] // each test file uses its own part
 
 use pushv::config::{Config, knobs};
-use pushv::reactor::{Command, Handle, Reactor};
+use pushv::reactor::{self, Handle, Reactor};
 use pushv::wire::chunk;
 use pushv::wire::decode::{Decoder, Item};
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::process::{Child, Command, Stdio};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -113,7 +114,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         if let Some(thread) = self.thread.take() {
-            let _gone = self.handle.send(Command::Stop);
+            let _gone = self.handle.send(reactor::Command::Stop);
             let ended = thread.join();
             if !std::thread::panicking() {
                 ended.expect("the server did not panic").expect("the server did not fail");
@@ -430,4 +431,42 @@ impl Subscriber {
             }
         }
     }
+}
+
+/// A child process. Dropped, it is killed.
+pub struct Running(pub Child);
+
+impl Running {
+    /// Starts it.
+    #[track_caller]
+    pub fn spawn(command: &mut Command) -> Running {
+        Running(command.spawn().expect("started"))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ended = self.0.kill();
+        let _status = self.0.wait();
+    }
+}
+
+/// Says that something is not tested here. Not by `println!`, which the test runner keeps to itself
+/// when a test passes.
+pub fn skip(why: &str) {
+    let line = format!("SKIPPED: {why}\n");
+    std::io::stderr().write_all(line.as_bytes()).unwrap();
+}
+
+/// The first of `programs` that is installed; says that the test is skipped if none is.
+pub fn installed<'p>(programs: &[&'p str]) -> Option<&'p str> {
+    let answers = |program: &&str| {
+        let mut command = Command::new(program);
+        command.arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
+    };
+    let found = programs.iter().copied().find(answers);
+    if found.is_none() {
+        skip(&format!("not installed: {}", programs.join(", ")));
+    }
+    found
 }
