@@ -71,6 +71,11 @@ impl Checker {
         Checker { next, ..Checker::default() }
     }
 
+    /// The number that must come next, if that can be known.
+    pub fn next(&self) -> Option<u64> {
+        self.next
+    }
+
     /// It has come back without an id: what it missed meanwhile, nobody can say.
     pub fn forget_place(&mut self) {
         self.next = None;

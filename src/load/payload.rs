@@ -74,6 +74,44 @@ pub fn find(data: &[u8], bytes: usize) -> Found {
     }
 }
 
+/// Events that have been found whole, so that the same bytes need not be proven once more for every
+/// subscriber that receives them.
+#[derive(Debug)]
+pub struct Known {
+    bytes: usize,
+    /// The events, one behind the other; number n stands in slot n modulo their count.
+    events: Vec<u8>,
+    stamps: Vec<Option<Stamp>>,
+}
+
+impl Known {
+    /// For events of `bytes` bytes.
+    pub fn new(bytes: usize) -> Known {
+        let slots = (KNOWN_BYTES_MAX / bytes.max(1)).clamp(1, KNOWN_EVENTS_MAX);
+        Known { bytes, events: vec![0; slots * bytes], stamps: vec![None; slots] }
+    }
+
+    /// The stamp of event number `seq`, if that is known and `data` is this event to the last byte.
+    pub fn recall(&self, seq: u64, data: &[u8]) -> Option<Stamp> {
+        let slot = self.slot(seq);
+        let stamp = self.stamps[slot].filter(|stamp| stamp.seq == seq)?;
+        (self.events[slot * self.bytes..][..self.bytes] == *data).then_some(stamp)
+    }
+
+    /// Notes an event that was found whole; forgets the one in its slot.
+    pub fn keep(&mut self, stamp: Stamp, data: &[u8]) {
+        if data.len() == self.bytes {
+            let slot = self.slot(stamp.seq);
+            self.stamps[slot] = Some(stamp);
+            self.events[slot * self.bytes..][..self.bytes].copy_from_slice(data);
+        }
+    }
+
+    fn slot(&self, seq: u64) -> usize {
+        (seq % self.stamps.len() as u64) as usize
+    }
+}
+
 /// Appends `number` in as many digits as `field` has places, and a dot.
 fn hex(number: u64, field: &Range<usize>, out: &mut Vec<u8>) {
     for place in (0..field.len()).rev() {
@@ -96,6 +134,8 @@ fn number(digits: &[u8]) -> Option<u64> {
 /// The shortest event.
 pub const BYTES_MIN: usize = INTENDED.end + 2 + CRC_BYTES;
 
+const KNOWN_BYTES_MAX: usize = 1 << 20;
+const KNOWN_EVENTS_MAX: usize = 4096;
 const MARK: &[u8] = b"pushv1.";
 const RUN: Range<usize> = MARK.len()..MARK.len() + 8;
 const SEQ: Range<usize> = RUN.end + 1..RUN.end + 17;
@@ -138,6 +178,22 @@ mod tests {
             assert_eq!(find(&altered, 120), Found::Altered, "byte {at}");
             altered.remove(at);
             assert_eq!(find(&altered, 120), Found::Altered, "without byte {at}");
+        }
+    }
+
+    #[test]
+    fn what_is_known_is_known_to_the_last_byte() {
+        let event = event(120);
+        let mut known = Known::new(120);
+        assert_eq!(known.recall(42, &event), None);
+        known.keep(STAMP, &event);
+        assert_eq!(known.recall(42, &event), Some(STAMP));
+        assert_eq!(known.recall(42 + KNOWN_EVENTS_MAX as u64, &event), None);
+        assert_eq!(known.recall(42, &event[..119]), None);
+        for at in 0..120 {
+            let mut altered = event.clone();
+            altered[at] ^= 1;
+            assert_eq!(known.recall(42, &altered), None, "byte {at}");
         }
     }
 

@@ -1,7 +1,7 @@
 //! One subscriber: a connection that is opened, read as its plan says, and opened again.
 
 use super::checker::Checker;
-use super::payload::{self, Found};
+use super::payload::{self, Found, Known};
 use super::plan::Plan;
 use super::tally::{SPREADS_MAX, Spread, Tally};
 use crate::client::stream::{self, Failure, Item, Limits, Stream, StreamEnd};
@@ -23,6 +23,8 @@ pub(super) struct Shared {
     pub tally: Tally,
     /// The length of this run's events; `None` if it only listens.
     pub data_bytes: Option<usize>,
+    /// Events of this run that some subscriber has received.
+    pub known: Known,
     /// Events that were meant for this moment or later are measured.
     pub measured_from_ns: u64,
     /// Publishing has begun: a stream that ends now is opened again.
@@ -277,8 +279,16 @@ impl Shared {
             }
             return;
         };
-        match payload::find(message.data, data_bytes) {
+        let known = checker.next().and_then(|seq| self.known.recall(seq, message.data));
+        let found = match known {
+            Some(stamp) => Found::Whole(stamp),
+            None => payload::find(message.data, data_bytes),
+        };
+        match found {
             Found::Whole(stamp) if stamp.run == self.plan.run => {
+                if known.is_none() {
+                    self.known.keep(stamp, message.data);
+                }
                 tally.deliveries += 1;
                 let before = tally.offences.count();
                 let verdict = checker.note(stamp, &mut tally.offences);

@@ -2,6 +2,7 @@
 
 use super::control::Control;
 use super::message::{Order, Progress, Report};
+use super::payload::Known;
 use super::plan::{Pace, Plan, Reader};
 use super::publisher::Publisher;
 use super::subscriber::{Phase, Received, Shared, Subscriber};
@@ -116,6 +117,7 @@ impl<'c> Worker<'c> {
     fn new(plan: Plan, worker: usize, control: &'c mut Control) -> Result<Worker<'c>, String> {
         let text = |error: io::Error| error.to_string();
         let url = Url::parse(&plan.url)?;
+        let data_bytes = plan.publish.as_ref().map(|publish| publish.data_bytes);
         let addresses = url.addresses().map_err(|error| format!("{}: {error}", plan.url))?;
         let address = *addresses.first().ok_or_else(|| format!("{} has no address", plan.url))?;
         let publisher = plan.publish.as_ref().filter(|_| worker == 0);
@@ -148,7 +150,8 @@ impl<'c> Worker<'c> {
                 url,
                 worker,
                 tally: Tally::default(),
-                data_bytes: plan.publish.as_ref().map(|publish| publish.data_bytes),
+                data_bytes,
+                known: Known::new(data_bytes.unwrap_or(0)),
                 measured_from_ns: u64::MAX,
                 running: false,
                 round: (0, 0),
