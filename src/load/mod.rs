@@ -17,14 +17,19 @@
 //! * [`payload`]: an event that proves itself.
 //! * [`checker`]: what one subscriber has seen, and what is wrong with it.
 //! * [`tally`]: what is counted, and how the tallies of several processes are added up.
-//! * [`subscriber`], [`publisher`]: the two kinds of connections.
+//! * `subscriber`, `publisher`: the two kinds of connections. `crowd`: all subscribers of a
+//!   process.
 //! * [`worker`]: the loop that holds them. [`message`]: what it hears and says.
 //! * [`server_side`]: what the load costs the server, if it can be asked.
-//! * [`coordinator`]: begins, watches and ends a run. [`report`]: what came of it.
+//! * [`coordinator`]: begins, watches and ends a run. [`report`]: what came of it;
+//!   `human`: the same as people read it.
 
+mod answers;
 pub mod checker;
 mod control;
 pub mod coordinator;
+mod crowd;
+mod human;
 pub mod message;
 pub mod payload;
 pub mod plan;
