@@ -67,6 +67,19 @@ fn open_closed_and_flooding_loops() {
 }
 
 #[test]
+fn names_and_addresses_of_both_families() {
+    let Ok(listener) = TcpListener::bind("[::1]:0") else {
+        return support::skip("there is no IPv6 here");
+    };
+    drop(listener);
+    let server = Server::start(&[("listen", "[::1]:0")]);
+    good(&url(&server), 3, &["--rate", "100"]);
+    let server = Server::start(&[]);
+    let named = format!("http://localhost:{}/events/a", server.public.port());
+    good(&named, 3, &["--rate", "100"]);
+}
+
+#[test]
 fn several_processes_are_one_run() {
     let server = Server::start(&[]);
     for pace in [&["--rate", "200"][..], &["--round", "--events", "30"], &["--flood"]] {

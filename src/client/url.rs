@@ -6,7 +6,8 @@
 
 use std::fmt;
 use std::io;
-use std::net::{Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::net::{Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::time::Duration;
 
 /// A URL of the scheme `http`. What [`Url::parse`] gives is fit for a request as it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,6 +82,16 @@ impl Url {
         Ok((self.host.as_str(), self.port).to_socket_addrs()?.collect())
     }
 
+    /// The first address of the host at which somebody accepts connections within `timeout`; the
+    /// very first if nobody does, so that whoever connects to it learns why. A name such as
+    /// `localhost` can have addresses of both families, of which a server listens at one.
+    ///
+    /// # Errors
+    /// Those of the resolver; `NotFound` if it knows no address.
+    pub fn reachable_address(&self, timeout: Duration) -> io::Result<SocketAddr> {
+        first_reachable(&self.addresses()?, timeout).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
     /// The URL whose text behind `http://` is `rest`.
     fn of_authority(rest: &str) -> Result<Url, String> {
         let rest = without_fragment(rest);
@@ -93,6 +104,15 @@ impl Url {
             target: target(path, query),
         })
     }
+}
+
+fn first_reachable(addresses: &[SocketAddr], timeout: Duration) -> Option<SocketAddr> {
+    let accepts = |address: &&SocketAddr| TcpStream::connect_timeout(address, timeout).is_ok();
+    let chosen = match addresses {
+        [only] => Some(only), // nothing to choose, so nobody need be bothered
+        several => several.iter().find(accepts).or(several.first()),
+    };
+    chosen.copied()
 }
 
 impl fmt::Display for Url {
@@ -330,6 +350,21 @@ mod tests {
             assert_eq!(url(text).authority(), authority);
             assert_eq!(url(&url(text).to_string()), url(text));
         }
+    }
+
+    #[test]
+    fn an_address_at_which_somebody_listens_is_chosen() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let open = listener.local_addr().unwrap();
+        let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let check = |addresses: &[SocketAddr], expected| {
+            assert_eq!(first_reachable(addresses, Duration::from_secs(5)), expected);
+        };
+        check(&[closed, open], Some(open));
+        check(&[open, closed], Some(open));
+        check(&[closed], Some(closed));
+        check(&[closed, closed], Some(closed));
+        check(&[], None);
     }
 
     #[test]

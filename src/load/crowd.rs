@@ -9,6 +9,7 @@ use crate::sys;
 use mio::{Interest, Registry, Token};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::time::Duration;
 
 pub(super) struct Crowd {
     pub shared: Shared,
@@ -43,8 +44,9 @@ impl Crowd {
     /// The share of process `worker`.
     pub fn new(plan: Plan, worker: usize, registry: Registry) -> Result<Crowd, String> {
         let url = Url::parse(&plan.url)?;
-        let addresses = url.addresses().map_err(|error| format!("{}: {error}", plan.url))?;
-        let address = *addresses.first().ok_or_else(|| format!("{} has no address", plan.url))?;
+        let timeout = Duration::from_millis(plan.connect_timeout_ms);
+        let address =
+            url.reachable_address(timeout).map_err(|error| format!("{}: {error}", plan.url))?;
         let data_bytes = plan.publish.as_ref().map(|publish| publish.data_bytes);
         Ok(Crowd {
             registry,

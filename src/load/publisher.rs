@@ -12,6 +12,7 @@ use mio::net::TcpStream;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 pub(super) struct Publisher {
     plan: Publish,
@@ -43,8 +44,8 @@ impl Publisher {
     /// `patience_ms` is how long a round may take.
     pub fn new(plan: &Publish, run: u32, patience_ms: u64) -> Result<Publisher, String> {
         let url = Url::parse(&plan.url)?;
-        let addresses = url.addresses().map_err(|error| format!("{}: {error}", plan.url))?;
-        let address = *addresses.first().ok_or_else(|| format!("{} has no address", plan.url))?;
+        let address =
+            url.reachable_address(PATIENCE).map_err(|error| format!("{}: {error}", plan.url))?;
         let mut head = format!("{} {} HTTP/1.1\r\n", plan.method, url.target);
         head += &format!("Host: {}\r\n", url.authority());
         for (name, value) in &plan.fields {
@@ -261,3 +262,4 @@ fn is_for_later(error: &io::Error) -> bool {
 }
 
 const RETRY_NS: u64 = 200_000_000;
+const PATIENCE: Duration = Duration::from_secs(10);

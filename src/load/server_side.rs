@@ -105,7 +105,7 @@ fn number(field: Option<&str>) -> Option<u64> {
 /// The body of a GET.
 fn fetch(url: &Url) -> Result<String, String> {
     let text = |error: std::io::Error| error.to_string();
-    let address = *url.addresses().map_err(text)?.first().ok_or("no address")?;
+    let address = url.reachable_address(PATIENCE).map_err(text)?;
     let mut socket = TcpStream::connect_timeout(&address, PATIENCE).map_err(text)?;
     socket.set_read_timeout(Some(PATIENCE)).map_err(text)?;
     let (target, host) = (&url.target, url.authority());
