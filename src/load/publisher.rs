@@ -154,11 +154,10 @@ impl Publisher {
             && !self.is_done(now_ns)
             && self.due_ns() <= now_ns
         {
-            let intended_ns = match self.plan.pace {
-                Pace::Rate(_) => self.due_ns(),
-                Pace::Round | Pace::Flood => now_ns,
-            };
-            if intended_ns >= self.lateness_from_ns {
+            let open_loop = matches!(self.plan.pace, Pace::Rate(_));
+            // In a closed loop an event is meant for whenever it can go out.
+            let intended_ns = if open_loop { self.due_ns() } else { now_ns };
+            if open_loop && intended_ns >= self.lateness_from_ns {
                 published.lateness_ns.record(now_ns - intended_ns);
             }
             self.append_request(intended_ns);

@@ -80,7 +80,7 @@ pub struct Published {
     pub refused: u64,
     /// Why the first was, or why the publisher's connection failed.
     pub first_refusal: Option<String>,
-    /// How long behind its intended moment each was sent.
+    /// How long behind its intended moment each was sent; only of an open loop.
     pub lateness_ns: Option<Percentiles>,
 }
 

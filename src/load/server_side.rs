@@ -6,7 +6,7 @@ use crate::client::url::Url;
 use crate::sys;
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
@@ -74,7 +74,10 @@ impl Sample {
     fn read_process(&mut self, pid: u32) -> Result<(), String> {
         let read = |path: String| fs::read_to_string(path).map_err(|error| error.to_string());
         let mut cpu_ns = 0;
-        let tasks = fs::read_dir(format!("/proc/{pid}/task")).map_err(|error| error.to_string())?;
+        let tasks = fs::read_dir(format!("/proc/{pid}/task")).map_err(|error| {
+            let gone = error.kind() == ErrorKind::NotFound;
+            if gone { "there is no such process".into() } else { error.to_string() }
+        })?;
         for task in tasks.flatten() {
             let text = fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
             cpu_ns += number(text.split(' ').next()).unwrap_or(0);

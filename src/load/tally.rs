@@ -64,7 +64,7 @@ pub struct Published {
     pub refused: u64,
     /// Why the first was.
     pub first_refusal: Option<String>,
-    /// How long behind its intended moment each was sent. If this is long, the generator or the
+    /// In an open loop: how long behind its intended moment each was sent. If this is long, the generator or the
     /// server's answers hold it up.
     pub lateness_ns: Distribution,
 }
