@@ -70,6 +70,8 @@ pub(super) struct Subscriber {
     /// Attempts that failed since the last stream.
     failures: u32,
     was_open: bool,
+    /// Calls of read.
+    reads: u32,
     begun_ns: u64,
     last_arrival_ns: u64,
 }
@@ -99,6 +101,7 @@ impl Subscriber {
             retry_ms: RETRY_MS,
             failures: 0,
             was_open: false,
+            reads: 0,
             begun_ns: 0,
             last_arrival_ns: 0,
         }
@@ -165,10 +168,12 @@ impl Subscriber {
         while left > 0 {
             let Some(socket) = &mut self.socket else { return Received::All };
             let part = left.min(buffer.len());
-            if !shared.plan.prompt_acks {
-                // The kernel takes this as a hint that lasts until it changes its mind.
+            if !shared.plan.prompt_acks && self.reads.is_multiple_of(READS_PER_HINT) {
+                // The kernel takes this as a hint, which it forgets when an acknowledgement that it
+                // has delayed was not overtaken by another one.
                 let _hinted = SockRef::from(&*socket).set_tcp_quickack(false);
             }
+            self.reads = self.reads.wrapping_add(1);
             match socket.read(&mut buffer[..part]) {
                 Ok(0) => return Received::End(self.end_of_connection(&mut shared.tally)),
                 Ok(count) => {
@@ -360,6 +365,7 @@ fn source_address(worker: usize, begun: u32) -> Ipv4Addr {
 /// load generator that did would measure nothing but that.
 const RETRY_MS: u64 = 100;
 const RETRY_MS_MAX: u64 = 10_000;
+const READS_PER_HINT: u32 = 16;
 
 #[cfg(test)]
 mod tests {
