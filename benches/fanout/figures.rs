@@ -1,6 +1,6 @@
 //! What has been measured, and what is made of it.
 
-use crate::scene::Scene;
+use crate::plan::Scene;
 
 /// What is measured in the scenes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,7 +5,8 @@
 //! `P` (the start of a POST) the publisher. A published event is a request of fixed length. Its
 //! frame is encoded by the same code as pushv's, so that both send the same bytes.
 
-use crate::probe::{DATA_BYTES, REQUEST_BYTES};
+use crate::plan::DATA_BYTES;
+use crate::probe::REQUEST_BYTES;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 use pushv::wire::event::{Encoder, Event};

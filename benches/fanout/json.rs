@@ -2,7 +2,8 @@
 
 use crate::environment;
 use crate::figures::{Metric, Spread};
-use crate::scene::{Entry, Scene};
+use crate::plan::Scene;
+use crate::scene::Entry;
 use crate::table::Report;
 use serde_json::{Map, Value, json};
 
@@ -20,7 +21,7 @@ pub fn write(report: &Report, path: &str) -> std::io::Result<()> {
             "rounds_per_block": sizes.rounds,
             "flood_blocks": sizes.flood_blocks,
             "flood_events": sizes.flood_events,
-            "open_events_per_s": crate::scene::OPEN_PER_S,
+            "open_events_per_s": crate::plan::OPEN_PER_S,
             "open_ms": sizes.open_rate.as_millis() as u64,
             "idle_subscribers": sizes.idle,
             "wide_subscribers": sizes.wide,

@@ -16,12 +16,14 @@
 
 #[path = "../peers/axum.rs"]
 mod axum_peer;
+mod contestant;
 mod environment;
 mod failure;
 mod figures;
 mod floor;
 mod json;
 mod peers;
+mod plan;
 mod probe;
 mod process;
 mod scene;
@@ -29,8 +31,9 @@ mod servers;
 mod stream;
 mod table;
 
-use scene::{Entry, Scene, Sizes};
-use servers::Contestant;
+use contestant::Contestant;
+use plan::{Scene, Sizes};
+use scene::Entry;
 use table::Report;
 
 fn main() {

@@ -3,7 +3,7 @@
 //! Their sources are in `benches/peers/`. Nothing is installed: a peer that is missing is left out
 //! of the table, by name.
 
-use crate::servers::{Contestant, Launch};
+use crate::contestant::{Contestant, Launch};
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::Command;

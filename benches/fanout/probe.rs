@@ -4,6 +4,7 @@
 //! same work: whatever differs between two figures is the server's.
 
 use crate::failure::Failure;
+use crate::plan::DATA_BYTES;
 use crate::servers::Running;
 use crate::stream::{Reference, Stream};
 use mio::net::TcpStream;
@@ -14,8 +15,6 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-/// The length of an event's data.
-pub const DATA_BYTES: usize = 100;
 /// The length of the request that publishes an event.
 pub const REQUEST_BYTES: usize = REQUEST_HEAD.len() + DATA_BYTES;
 const REQUEST_HEAD: &str =

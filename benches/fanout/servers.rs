@@ -1,60 +1,15 @@
-//! The contestants, each a process of its own.
+//! The contestants while they run, each a process of its own.
 
+use crate::contestant::{Contestant, Launch};
 use crate::{peers, process};
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Contestant {
-    /// One `send` per event and subscriber, and nothing else: the least that a design with one
-    /// call per event can cost.
-    Floor,
-    /// One `send` per wake-up and subscriber of everything that has arrived since: the least that
-    /// any design can cost when events come faster than they can be sent one by one.
-    FloorBatched,
-    Pushv,
-    Axum,
-    NetHttp,
-    Node,
-    Nchan,
-}
-
-impl Contestant {
-    /// What belongs to this project, and is always there.
-    pub const OWN: [Contestant; 3] =
-        [Contestant::Floor, Contestant::FloorBatched, Contestant::Pushv];
-    pub const PEERS: [Contestant; 4] =
-        [Contestant::Axum, Contestant::NetHttp, Contestant::Node, Contestant::Nchan];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Contestant::Floor => "floor",
-            Contestant::FloorBatched => "floor, batched",
-            Contestant::Pushv => "pushv",
-            Contestant::Axum => "axum",
-            Contestant::NetHttp => "Go net/http",
-            Contestant::Node => "node:http",
-            Contestant::Nchan => "nchan",
-        }
-    }
-
-    pub fn is_peer(self) -> bool {
-        Contestant::PEERS.contains(&self)
-    }
-}
-
 /// The congestion control of every server that can choose. Some systems' default (bbr) paces by
 /// timers, which on loopback is nothing but noise.
 pub const CONGESTION: &str = "cubic";
-
-/// How to start a contestant.
-pub struct Launch {
-    pub command: Command,
-    /// Where it will listen; `None` if it says so itself, on its first line of output.
-    pub address: Option<SocketAddr>,
-}
 
 fn launch(contestant: Contestant) -> Launch {
     let this_program = |kind| {

@@ -7,7 +7,7 @@
 //! affair, and may differ from one subscriber to the next.
 
 use crate::failure::Failure;
-use crate::probe::DATA_BYTES;
+use crate::plan::DATA_BYTES;
 use pushv::wire::chunk;
 use pushv::wire::decode::{Decoder, Item};
 

@@ -1,9 +1,10 @@
 //! The report for people: Markdown.
 
+use crate::contestant::Contestant;
 use crate::failure::Failure;
 use crate::figures::{Metric, Spread, Yardstick};
-use crate::scene::{Entry, Scene, Sizes};
-use crate::servers::Contestant;
+use crate::plan::{Scene, Sizes};
+use crate::scene::Entry;
 
 /// What of everything was measured, and on what.
 pub struct Report<'r> {
@@ -56,7 +57,7 @@ impl Report<'_> {
             self.sizes.subscribers,
             self.sizes.flood_events,
             self.sizes.wide,
-            crate::scene::OPEN_PER_S
+            crate::plan::OPEN_PER_S
         );
         println!("|---|---|---|---|---|---|---|");
         for entry in self.entries {
@@ -86,7 +87,7 @@ impl Report<'_> {
             "| server | one event at a time: × the floor's CPU | one event to {}: × the floor's CPU | flood: × \
              the batched floor's rate | {} events/s: p50, p99 × the batched floor's |",
             self.sizes.wide,
-            crate::scene::OPEN_PER_S
+            crate::plan::OPEN_PER_S
         );
         println!("|---|---|---|---|---|");
         for entry in self.entries {
