@@ -425,6 +425,37 @@ fn what_cannot_be_done_is_explained() {
     fails(&run(&url(&server), &["--reader", "fast"]), 2, "nap:MS");
 }
 
+/// Somebody takes the requests, or nobody does: a run in which nothing can be published ends.
+#[test]
+fn a_publisher_that_is_not_heard_does_not_hold_up_the_end() {
+    let server = Server::start(&[]);
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    for address in [silent.local_addr().unwrap(), closed] {
+        let elsewhere = format!("http://{address}/");
+        let arguments = ["--publish", &elsewhere, "--rate", "500", "-n", "2", "--grace", "200ms"];
+        let (status, report) = report(&url(&server), &arguments);
+        assert_eq!((status, &report["verdict"]), (1, &"incomplete".into()), "{report:#}");
+        assert_eq!(report["published"]["accepted"], 0);
+        let why = report["published"]["first_refusal"].as_str().unwrap();
+        assert!(why.starts_with("publishing: "), "{why}");
+    }
+}
+
+#[test]
+fn an_interruption_before_the_first_event() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", silent.local_addr().unwrap());
+    let child = load(&url, &["-n", "1", "--connect-timeout", "60s"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let _asked = silent.accept().unwrap(); // by then it listens to signals
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    fails(&child.wait_with_output().unwrap(), 130, "interrupted before the first event");
+}
+
 #[test]
 fn a_connection_limit_shows() {
     let server = Server::start(&[("connections_max", "5")]);

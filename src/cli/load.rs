@@ -111,7 +111,7 @@ fn report_arguments() -> Vec<Arg> {
             .value_name("TIME")
             .value_parser(time)
             .default_value("5s")
-            .help("How long to wait at the end for what is still on its way, and for a round"),
+            .help("How long to wait at the end for what is still on its way or could not be published, and for a round"),
         Arg::new("server-pid")
             .long("server-pid")
             .value_name("PID")
@@ -162,7 +162,10 @@ pub fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let mut watch = Terminal::new().map_err(failed)?;
     let outcome = coordinator::run(&plan, &server, worker, &mut watch);
     watch.bar.finish_and_clear();
-    let outcome = outcome.map_err(Failure::Failed)?;
+    let outcome = outcome.map_err(|why| match watch.is_interrupted() {
+        true => Failure::Interrupted(why),
+        false => Failure::Failed(why),
+    })?;
     let report = Report::new(&plan, &outcome);
     let text = match json {
         true => serde_json::to_string_pretty(&report).unwrap_or_default() + "\n",
@@ -176,7 +179,9 @@ pub fn run(matches: &ArgMatches) -> Result<(), Failure> {
     }
     match report.verdict {
         "ok" => Ok(()),
-        "interrupted" => Err(Failure::Interrupted),
+        "interrupted" => {
+            Err(Failure::Interrupted("interrupted; what was seen until then is reported".into()))
+        }
         _ => Err(Failure::Silent), // the report has said it
     }
 }

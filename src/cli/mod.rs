@@ -19,7 +19,7 @@ enum Failure {
     /// The same, and it has been said already.
     Silent,
     /// Its user has ended it.
-    Interrupted,
+    Interrupted(String),
 }
 
 /// Runs the command line.
@@ -36,7 +36,7 @@ pub fn run() -> ExitCode {
         Err(Failure::Failed(why)) => report(&why, 1),
         Err(Failure::Usage(why)) => report(&why, 2),
         Err(Failure::Silent) => ExitCode::from(1),
-        Err(Failure::Interrupted) => ExitCode::from(130),
+        Err(Failure::Interrupted(why)) => report(&why, 130),
     }
 }
 

@@ -127,7 +127,7 @@ struct Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        let _closed = self.control.shutdown(std::net::Shutdown::Both);
+        let _ended = self.child.kill();
         let _status = self.child.wait();
     }
 }

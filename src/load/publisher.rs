@@ -41,7 +41,8 @@ pub(super) struct Publisher {
 }
 
 impl Publisher {
-    /// `patience_ms` is how long a round may take.
+    /// `patience_ms` is how long a round may take, and how long after the end events that are late
+    /// may still go out.
     pub fn new(plan: &Publish, run: u32, patience_ms: u64) -> Result<Publisher, String> {
         let url = Url::parse(&plan.url)?;
         let address =
@@ -92,15 +93,22 @@ impl Publisher {
     pub fn is_done(&self, now_ns: u64) -> bool {
         let all = self.plan.events_max.is_some_and(|max| self.next >= max);
         let over = match self.plan.pace {
-            Pace::Rate(_) => self.due_ns() >= self.ends_ns,
+            // What is due before the end is still to go out, if late; but nobody waits for a server
+            // that takes nothing.
+            Pace::Rate(_) => self.due_ns() >= self.ends_ns || now_ns >= self.given_up_ns(),
             Pace::Round | Pace::Flood => now_ns >= self.ends_ns,
         };
         (all || over) && now_ns >= self.started_ns
     }
 
-    /// Whether every request has been answered.
-    pub fn is_answered(&self) -> bool {
-        self.under_way == 0 && self.unsent.is_empty()
+    /// When it gives up, whatever is left to publish.
+    pub fn given_up_ns(&self) -> u64 {
+        self.ends_ns.saturating_add(self.patience_ns)
+    }
+
+    /// Requests whose answer has not come.
+    pub fn unanswered(&self) -> usize {
+        self.under_way
     }
 
     /// When it has something to do that no readiness will announce; `None` if it waits for an

@@ -169,6 +169,7 @@ impl<'c> Worker<'c> {
     fn set_timer(&mut self, now_ns: u64) -> io::Result<()> {
         let ends_ns = match self.stage {
             Stage::Answering(deadline_ns) | Stage::Finishing { deadline_ns, .. } => deadline_ns,
+            Stage::Running => self.publisher.as_ref().map_or(u64::MAX, Publisher::given_up_ns),
             _ => u64::MAX,
         };
         let times = [
@@ -253,7 +254,14 @@ impl<'c> Worker<'c> {
             }
             Stage::Answering(deadline_ns) => {
                 let Some(publisher) = &self.publisher else { return };
-                if publisher.is_answered() || now_ns >= deadline_ns {
+                let unanswered = publisher.unanswered();
+                if unanswered == 0 || now_ns >= deadline_ns {
+                    if unanswered > 0 {
+                        let published = &mut self.crowd.shared.tally.published;
+                        let text =
+                            || format!("publishing: {unanswered} requests were not answered");
+                        published.first_refusal.get_or_insert_with(text);
+                    }
                     self.control.say(&Report::Published { events: publisher.events() });
                     self.stage = Stage::Published;
                 }
