@@ -101,6 +101,8 @@ fn readers_of_all_kinds_get_everything() {
     let arguments = ["--publish", "self", "--rate", "100", "--reader", "never", "-n", "5"];
     let (status, report) = report(&url(&server), &arguments);
     assert_eq!(status, 0, "nobody expects anything of them: {report:#}");
+    let said = text(&load(&url(&server), &arguments).output().unwrap().stdout);
+    assert!(said.contains("verdict: ok") && !said.contains("checked"), "{said}");
 }
 
 #[test]

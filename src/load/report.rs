@@ -24,6 +24,8 @@ pub struct Report {
     pub url: String,
     /// `rate`, `round`, `flood`, or `listen`.
     pub mode: &'static str,
+    /// How the subscribers read; what those with `never` miss is not looked for.
+    pub reader: String,
     /// `ok`, or what is wrong: `offences`, `incomplete`, `interrupted`, `server gone`.
     pub verdict: &'static str,
     /// The connections.
@@ -188,6 +190,7 @@ impl Report {
                 Some(Pace::Round) => "round",
                 Some(Pace::Flood) => "flood",
             },
+            reader: plan.reader.to_string(),
             verdict: "ok",
             connections: Connections {
                 wanted: plan.connections,
