@@ -77,6 +77,8 @@
 pub mod client;
 pub mod config;
 pub mod feed;
+#[cfg(feature = "lab")]
+pub mod lab;
 #[cfg(feature = "load")]
 pub mod load;
 pub mod observe;

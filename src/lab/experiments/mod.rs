@@ -1,0 +1,69 @@
+//! What is asked, one file an experiment.
+
+use crate::lab::method::analysis::Study;
+use crate::lab::report::figure::{Figure, Table};
+
+/// A question, with everything that answers it.
+///
+/// What it says of its records it computes from them alone: a report is made again without
+/// measuring again.
+pub trait Experiment: Sync {
+    /// Its name on the command line.
+    fn name(&self) -> &'static str;
+
+    /// Its heading.
+    fn title(&self) -> &'static str;
+
+    /// What is asked, and how: a paragraph.
+    fn question(&self) -> &'static str;
+
+    /// What the records say of the claims that it is about. Without records, nothing.
+    fn judge(&self, study: &Study) -> Vec<Judgement>;
+
+    /// The figures, as tables.
+    fn tables(&self, study: &Study) -> Vec<Table>;
+
+    /// The figures, as charts.
+    fn figures(&self, study: &Study) -> Vec<Figure>;
+
+    /// What the experiment cannot show: a sentence each.
+    fn cannot_show(&self) -> &'static [&'static str];
+}
+
+/// What the records say of a claim.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Judgement {
+    /// The claim's number, such as C01, if it is one of the list.
+    pub claim: Option<&'static str>,
+    /// What is claimed.
+    pub statement: String,
+    /// What the records say.
+    pub verdict: Verdict,
+    /// The figures behind it, in a sentence or two.
+    pub because: String,
+}
+
+/// What can be said of a claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is so, here.
+    Confirmed,
+    /// It is not so, here.
+    Refuted,
+    /// It depends, and it is shown on what.
+    Depends,
+    /// It cannot be told here, and it is said why.
+    CannotBeJudged,
+}
+
+impl Verdict {
+    /// As people read it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Verdict::Confirmed => "confirmed",
+            Verdict::Refuted => "refuted",
+            Verdict::Depends => "it depends",
+            Verdict::CannotBeJudged => "cannot be judged here",
+        }
+    }
+}

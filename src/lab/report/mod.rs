@@ -1,0 +1,3 @@
+//! What people read: made from records alone.
+
+pub mod figure;
