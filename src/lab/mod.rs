@@ -17,6 +17,9 @@
 //! 4. [`report`]: tables, charts, pages, and the comparison of two records.
 //! 5. [`run`]: carries out experiments, shows progress, resumes what was interrupted.
 
+pub mod bare;
 pub mod experiments;
 pub mod method;
 pub mod report;
+pub mod rig;
+pub mod run;

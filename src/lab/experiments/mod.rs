@@ -1,7 +1,9 @@
 //! What is asked, one file an experiment.
 
 use crate::lab::method::analysis::Study;
+use crate::lab::method::record::Profile;
 use crate::lab::report::figure::{Figure, Table};
+use crate::lab::run::Group;
 
 /// A question, with everything that answers it.
 ///
@@ -17,6 +19,12 @@ pub trait Experiment: Sync {
     /// What is asked, and how: a paragraph.
     fn question(&self) -> &'static str;
 
+    /// What has to be set up for it.
+    fn rig(&self) -> Rig;
+
+    /// What is to be measured.
+    fn groups(&self, profile: Profile) -> Vec<Box<dyn Group>>;
+
     /// What the records say of the claims that it is about. Without records, nothing.
     fn judge(&self, study: &Study) -> Vec<Judgement>;
 
@@ -28,6 +36,17 @@ pub trait Experiment: Sync {
 
     /// What the experiment cannot show: a sentence each.
     fn cannot_show(&self) -> &'static [&'static str];
+}
+
+/// What an experiment measures on, which is checked before anything else is measured on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rig {
+    /// A server and subscribers.
+    Server,
+    /// System calls without a server.
+    Bare,
+    /// Both.
+    Both,
 }
 
 /// What the records say of a claim.

@@ -1,0 +1,1 @@
+//! The bare system call, without a server around it.

@@ -1,0 +1,242 @@
+//! One cell while it is measured: its variants take turns in short blocks, in an order drawn anew
+//! for each round.
+//!
+//! A machine drifts: its speed over a minute is not that of the minute before. Within a round all
+//! variants meet the same machine, so it is rounds that are compared, and the random order sees to
+//! it that nobody always comes first. Which calls the processes' memory layout favours is decided
+//! when they start (Mytkowicz et al., ASPLOS 2009), so they are started several times.
+
+use super::record::{
+    Audit, Block, Doubt, Environment, FORMAT, Method, Metric, Noise, Record, Sampled, Variant, Work,
+};
+use crate::load::tally::Distribution;
+use crate::sys;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// What a cell is to compare.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The experiment's name.
+    pub experiment: String,
+    /// Names and values of what distinguishes the cell from the others; they make its name.
+    pub factors: Vec<(String, String)>,
+    /// What is measured.
+    pub metrics: Vec<Metric>,
+    /// What is compared.
+    pub variants: Vec<Variant>,
+    /// The variant that the others are held against.
+    pub baseline: usize,
+    /// How long.
+    pub budget: Budget,
+}
+
+/// How long a cell is measured in one life of its processes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Budget {
+    /// Rounds are begun until so much time has passed,
+    pub time: Duration,
+    /// but at least so many,
+    pub rounds_min: u32,
+    /// and at most so many.
+    pub rounds_max: u32,
+}
+
+/// One block, as the rig has measured it.
+#[derive(Debug, Clone, Default)]
+pub struct Measured {
+    /// One value for each metric.
+    pub values: Vec<Option<f64>>,
+    /// All values of a metric, by its name.
+    pub distributions: Vec<(&'static str, Distribution)>,
+    /// What was done.
+    pub work: Work,
+    /// What disturbed it.
+    pub noise: Noise,
+}
+
+/// A cell that is being measured.
+#[derive(Debug)]
+pub struct Cell {
+    plan: Plan,
+    blocks: Vec<Block>,
+    distributions: Vec<Sampled>,
+    audits: Vec<Audit>,
+    doubts: Vec<Doubt>,
+    started_unix_ms: u64,
+    measured_for: Duration,
+}
+
+/// What ends the measuring before its time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stop {
+    /// The user.
+    Interrupted,
+    /// Something that does not work.
+    Failed(String),
+}
+
+impl From<String> for Stop {
+    fn from(why: String) -> Stop {
+        Stop::Failed(why)
+    }
+}
+
+impl Cell {
+    /// A cell of which nothing has been measured.
+    pub fn new(plan: Plan) -> Cell {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Cell {
+            plan,
+            blocks: Vec::new(),
+            distributions: Vec::new(),
+            audits: Vec::new(),
+            doubts: Vec::new(),
+            started_unix_ms: now.as_millis() as u64,
+            measured_for: Duration::ZERO,
+        }
+    }
+
+    /// What it compares.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Measures in one life of the processes. `measure` makes one block of a variant; the first
+    /// round is thrown away, since in it everything is done for the first time. `each_round` is
+    /// asked before each round whether to go on.
+    ///
+    /// # Errors
+    /// What ends the whole.
+    pub fn measure(
+        &mut self,
+        restart: u32,
+        method: &Method,
+        rng: &mut fastrand::Rng,
+        each_round: &mut dyn FnMut() -> Result<(), Stop>,
+        measure: &mut dyn FnMut(usize) -> Result<Measured, String>,
+    ) -> Result<(), Stop> {
+        let begun_ns = sys::monotonic_ns();
+        let elapsed = || Duration::from_nanos(sys::monotonic_ns() - begun_ns);
+        let budget = self.plan.budget;
+        let mut order: Vec<usize> = (0..self.plan.variants.len()).collect();
+        for &variant in &order {
+            each_round()?;
+            measure(variant).map_err(|why| self.told(variant, &why))?;
+        }
+        let mut round = 0;
+        while round < budget.rounds_max && (round < budget.rounds_min || elapsed() < budget.time) {
+            each_round()?;
+            rng.shuffle(&mut order);
+            for &variant in &order {
+                let measured = measure(variant).map_err(|why| self.told(variant, &why))?;
+                self.take(variant, restart, round, measured, method);
+            }
+            self.check_work(restart, round)?;
+            round += 1;
+        }
+        self.measured_for += elapsed();
+        Ok(())
+    }
+
+    /// Notes what an auditor has counted.
+    pub fn audit(&mut self, audits: impl IntoIterator<Item = Audit>) {
+        self.audits.extend(audits);
+    }
+
+    /// Notes what makes the figures doubtful, once.
+    pub fn doubt(&mut self, doubt: Doubt) {
+        if !self.doubts.contains(&doubt) {
+            self.doubts.push(doubt);
+        }
+    }
+
+    /// The record.
+    pub fn finish(self, method: &Method, environment: &Environment, command: &[String]) -> Record {
+        Record {
+            format: FORMAT,
+            experiment: self.plan.experiment.clone(),
+            cell: self.plan.name(),
+            factors: self.plan.factors,
+            method: method.clone(),
+            metrics: self.plan.metrics,
+            variants: self.plan.variants,
+            baseline: self.plan.baseline,
+            blocks: self.blocks,
+            distributions: self.distributions,
+            audits: self.audits,
+            doubts: self.doubts,
+            environment: environment.clone(),
+            command: command.to_vec(),
+            started_unix_ms: self.started_unix_ms,
+            duration_ms: self.measured_for.as_millis() as u64,
+        }
+    }
+
+    fn told(&self, variant: usize, why: &str) -> Stop {
+        let (cell, variant) = (self.plan.name(), &self.plan.variants[variant].name);
+        Stop::Failed(format!("{}, {cell}, {variant}: {why}", self.plan.experiment))
+    }
+
+    fn take(
+        &mut self,
+        variant: usize,
+        restart: u32,
+        round: u32,
+        measured: Measured,
+        method: &Method,
+    ) {
+        let Measured { values, distributions, work, noise } = measured;
+        debug_assert_eq!(values.len(), self.plan.metrics.len());
+        let discarded = super::noise::discard(&noise, method.wait_max);
+        if discarded.is_none() {
+            for (metric, values) in distributions {
+                self.sampled(variant, metric).add(&values);
+            }
+        }
+        self.blocks.push(Block { variant, restart, round, values, work, noise, discarded });
+    }
+
+    fn sampled(&mut self, variant: usize, metric: &str) -> &mut Distribution {
+        let found = self
+            .distributions
+            .iter()
+            .position(|sampled| sampled.variant == variant && sampled.metric == metric);
+        let at = found.unwrap_or_else(|| {
+            let values = Distribution::default();
+            self.distributions.push(Sampled { variant, metric: metric.into(), values });
+            self.distributions.len() - 1
+        });
+        &mut self.distributions[at].values
+    }
+
+    /// Variants that did not do the same work cannot be compared.
+    fn check_work(&self, restart: u32, round: u32) -> Result<(), Stop> {
+        let same_round = |block: &&Block| block.restart == restart && block.round == round;
+        let mut blocks = self.blocks.iter().rev().take_while(same_round);
+        let Some(first) = blocks.next() else { return Ok(()) };
+        let other = blocks.find(|block| {
+            (block.work.events, block.work.bytes) != (first.work.events, first.work.bytes)
+        });
+        match other {
+            None => Ok(()),
+            Some(other) => Err(self.told(
+                other.variant,
+                &format!(
+                    "{:?} was received, but {:?} of {}",
+                    other.work, first.work, self.plan.variants[first.variant].name
+                ),
+            )),
+        }
+    }
+}
+
+impl Plan {
+    /// The cell's name: its factors.
+    pub fn name(&self) -> String {
+        if self.factors.is_empty() {
+            return "all".into();
+        }
+        let named = |(name, value): &(String, String)| format!("{name} {value}");
+        self.factors.iter().map(named).collect::<Vec<_>>().join(", ")
+    }
+}
