@@ -207,6 +207,9 @@ pub enum Doubt {
     Distorted(String),
     /// The lab's counters and the kernel's differ, or there is no auditor.
     Unaudited(String),
+    /// Within each life of the processes the figures agree, but from one life to the next they
+    /// differ by more than the threshold: something was decided by chance when they began.
+    RestartsDiffer(String),
 }
 
 /// Where something was measured.
@@ -253,6 +256,32 @@ pub struct Network {
     pub congestion: String,
     /// Why it is not private, if it is not.
     pub why_not: Option<String>,
+}
+
+impl Doubt {
+    /// What sort of doubt it is, as people read it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Doubt::ClientBound(_) => "the subscribers may have been the limit",
+            Doubt::TooNoisy(_) => "too noisy",
+            Doubt::TooFew(_) => "too few blocks",
+            Doubt::Distorted(_) => "loopback is distorted",
+            Doubt::Unaudited(_) => "the counters are not confirmed",
+            Doubt::RestartsDiffer(_) => "the restarts differ",
+        }
+    }
+
+    /// What exactly was seen.
+    pub fn detail(&self) -> &str {
+        match self {
+            Doubt::ClientBound(detail)
+            | Doubt::TooNoisy(detail)
+            | Doubt::TooFew(detail)
+            | Doubt::Distorted(detail)
+            | Doubt::Unaudited(detail)
+            | Doubt::RestartsDiffer(detail) => detail,
+        }
+    }
 }
 
 impl Record {
