@@ -43,8 +43,11 @@ pub enum Figure {
 /// An axis.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Axis {
-    /// What it shows, with its unit.
+    /// What it shows, without the unit.
     pub title: String,
+    /// The unit of the values as they are given: "ns". On the axis they stand in the unit that
+    /// makes them short.
+    pub unit: String,
     /// Whether equal distances are equal factors.
     pub log: bool,
 }
