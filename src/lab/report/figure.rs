@@ -40,6 +40,17 @@ pub enum Figure {
     },
 }
 
+impl Figure {
+    /// What it shows.
+    pub fn title(&self) -> &str {
+        match self {
+            Figure::Intervals { title, .. }
+            | Figure::Distribution { title, .. }
+            | Figure::Heat { title, .. } => title,
+        }
+    }
+}
+
 /// An axis.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Axis {
