@@ -1,8 +1,11 @@
 //! How the lab measures, whatever it measures.
 
 pub mod analysis;
+pub mod audit;
 pub mod cell;
 pub mod doubts;
+pub mod environment;
+pub mod network;
 pub mod noise;
 pub mod record;
 pub mod rig_check;
