@@ -4,6 +4,14 @@
 
 #![allow(unsafe_code)]
 
+pub mod allocator;
+#[cfg(feature = "lab")]
+pub mod network;
+#[cfg(feature = "lab")]
+pub mod tcp;
+#[cfg(feature = "lab")]
+pub mod trace;
+
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;

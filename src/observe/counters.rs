@@ -6,8 +6,10 @@ use std::fmt;
 /// Everything that the server counts.
 #[derive(Debug, Clone, Default)]
 pub struct Counters {
-    /// The write path.
+    /// The write path of streams.
     pub write: WriteCounters,
+    /// The same for answers: to publishers, to refused requests, of the admin listener.
+    pub answers: WriteCounters,
     /// The loop.
     pub turns: TurnCounters,
     /// Events that were published.

@@ -37,6 +37,8 @@ pub struct Snapshot {
     pub private_bytes: usize,
     /// Processor time of the reactor's thread, in seconds.
     pub cpu_s: f64,
+    /// Allocations of the reactor's thread; 0 if the program's allocator does not count.
+    pub allocations: u64,
     /// Resident memory of the process, in bytes.
     pub resident_bytes: u64,
 }
@@ -70,7 +72,7 @@ impl Snapshot {
             ("send_more", write.more_calls),
             ("cork", write.cork_calls),
         ];
-        out.counters("write_calls", "System calls of the write path", "call", calls)?;
+        out.counters("write_calls", "System calls that write to streams", "call", calls)?;
         out.counter(
             "write_flushes",
             "Times that a connection with something to send was flushed",
@@ -80,6 +82,10 @@ impl Snapshot {
         out.bytes("write_copied", "Bytes copied in user space to be written", write.copied_bytes)?;
         out.counter("write_iovecs", "I/O vectors handed over by writev", write.iovecs)?;
         out.counter("write_frames", "Events taken off the logs for a subscriber", write.frames)?;
+        let answers = &self.counters.answers;
+        let help = "System calls that write answers, which are no streams";
+        out.counter("answer_calls", help, answers.data_calls() + answers.cork_calls)?;
+        out.bytes("answer", "Bytes of answers that the kernel took", answers.bytes)?;
         let outcomes = [
             ("short", write.short_writes),
             ("would_block", write.would_block),
@@ -198,6 +204,8 @@ impl Snapshot {
         out.histogram("turn", help, Some(&Unit::Seconds), &turns.turn_ns, 10..35, 1e9)?;
         let help = "Processor time of the reactor's thread; on loopback this contains the receivers' kernel half";
         out.counter_of("cpu", help, Some(&Unit::Seconds), self.cpu_s)?;
+        let help = "Allocations of the reactor's thread; 0 if nobody counts them";
+        out.counter("allocations", help, self.allocations)?;
         out.gauge(
             "resident",
             "Resident memory of the process",

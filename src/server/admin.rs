@@ -147,6 +147,7 @@ impl<P: Platform> Server<P> {
             log_bytes: self.hub.memory().used_bytes,
             log_events: self.hub.topics().iter().map(|(_, topic)| topic.log.len()).sum(),
             cpu_s: crate::sys::thread_cpu_time().map_or(0.0, |time| time.as_secs_f64()),
+            allocations: crate::sys::allocator::allocations(),
             resident_bytes: resident_bytes(),
             ..Snapshot::default()
         };

@@ -212,6 +212,7 @@ impl<P: Platform> Server<P> {
             }
             None => self.deliveries.base().write_path,
         };
+        let streams = !connection.cursors.as_slice().is_empty();
         let mut queue = WriteQueue {
             private: &mut connection.private,
             cursors: connection.cursors.as_mut_slice(),
@@ -220,7 +221,11 @@ impl<P: Platform> Server<P> {
             framing: connection.framing,
         };
         let budget_bytes = self.config.turn.flush_budget_bytes;
-        let (workspace, counters) = (&mut self.workspace, &mut self.counters.write);
+        let counters = match streams {
+            true => &mut self.counters.write,
+            false => &mut self.counters.answers,
+        };
+        let workspace = &mut self.workspace;
         let done =
             drain(&mut connection.socket, path, &mut queue, workspace, budget_bytes, counters);
         if done.calls > 0 {
