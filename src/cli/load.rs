@@ -1,8 +1,8 @@
 //! `pushv load` and its worker.
 
 use super::Failure;
+use super::terminal::Terminal;
 use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Command as Subcommand, value_parser};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use pushv::client::url::Url;
 use pushv::load::coordinator::{self, Watch};
 use pushv::load::message::Progress;
@@ -10,13 +10,11 @@ use pushv::load::plan::{DATA, Pace, Plan, Publish, Reader};
 use pushv::load::report::{Report, write_hdr_log};
 use pushv::load::server_side::Server;
 use pushv::load::worker;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Describes the subcommand.
 pub fn command() -> Subcommand {
@@ -267,52 +265,25 @@ fn field(text: &str) -> Result<(String, String), String> {
     Ok((name.into(), value.into()))
 }
 
-/// Progress on a terminal, if standard error is one.
-struct Terminal {
-    bar: ProgressBar,
-    interrupted: Arc<AtomicBool>,
-}
-
-impl Terminal {
-    fn new() -> io::Result<Terminal> {
-        let interrupted = Arc::new(AtomicBool::new(false));
-        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-            // A second one ends at once.
-            signal_hook::flag::register_conditional_shutdown(signal, 130, interrupted.clone())?;
-            signal_hook::flag::register(signal, interrupted.clone())?;
-        }
-        let target = match io::stderr().is_terminal() {
-            true => ProgressDrawTarget::stderr(),
-            false => ProgressDrawTarget::hidden(),
-        };
-        let bar = ProgressBar::with_draw_target(Some(1000), target);
-        let style = ProgressStyle::with_template("{bar:30} {elapsed:>4}  {msg}");
-        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        Ok(Terminal { bar, interrupted })
-    }
-}
-
 impl Watch for Terminal {
     fn opening(&mut self, open: usize, wanted: usize) {
-        self.bar.set_position((1000 * open / wanted.max(1)) as u64);
-        self.bar.set_message(format!("{open} of {wanted} streams"));
+        self.show(open as f64 / wanted.max(1) as f64, format!("{open} of {wanted} streams"));
     }
 
     fn running(&mut self, part: f64, progress: Progress) {
-        self.bar.set_position((1000.0 * part) as u64);
         let Progress { open, published, deliveries, offences } = progress;
         let wrong = if offences > 0 { format!(", {offences} offences") } else { String::new() };
-        self.bar.set_message(format!(
-            "{open} streams, {published} published, {deliveries} delivered{wrong}"
-        ));
+        let message =
+            format!("{open} streams, {published} published, {deliveries} delivered{wrong}");
+        self.show(part, message);
     }
 
     fn warn(&mut self, text: &str) {
-        self.bar.suspend(|| eprintln!("pushv: {text}"));
+        self.say(text);
     }
 
     fn is_interrupted(&self) -> bool {
-        self.interrupted.load(Ordering::Relaxed)
+        Terminal::is_interrupted(self)
     }
 }
 

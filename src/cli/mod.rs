@@ -2,9 +2,11 @@
 //!
 //! Exit status: 0 done, 1 it failed or a check did, 2 it was not asked properly, 130 interrupted.
 
+mod lab;
 mod load;
 mod serve;
 mod settings;
+mod terminal;
 
 use clap::Command;
 use std::process::ExitCode;
@@ -27,6 +29,9 @@ pub fn run() -> ExitCode {
     let matches = command().get_matches();
     let result = match matches.subcommand() {
         Some(("serve", matches)) => serve::run(matches),
+        Some(("lab", matches)) => lab::run(matches),
+        Some((lab::PROBE, _)) => lab::run_process(lab::PROBE),
+        Some((lab::BARE, _)) => lab::run_process(lab::BARE),
         Some(("load", matches)) => load::run(matches),
         Some(("load-worker", _)) => load::run_worker(),
         _ => unreachable!("clap demands a subcommand that it knows"),
@@ -52,6 +57,8 @@ fn command() -> Command {
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(serve::command())
+        .subcommand(lab::command())
+        .subcommands(lab::process_commands())
         .subcommand(load::command())
         .subcommand(load::worker_command())
 }

@@ -8,6 +8,7 @@
 //! * [`response`]: the head of an answer, and with it where its body ends.
 //! * [`stream`]: the bytes of one answer become events.
 //! * [`policy`]: what follows from the end of an answer.
+//! * [`exchange`]: one request and its whole answer, for what is no stream.
 //! * [`event_source`]: all of that around a socket, in a thread that blocks.
 //!
 //! Somebody with many thousands of streams takes a [`stream::Stream`] for each and brings a loop
@@ -42,6 +43,7 @@
 //! ```
 
 pub mod event_source;
+pub mod exchange;
 pub mod policy;
 pub mod response;
 pub mod stream;

@@ -1,14 +1,12 @@
 //! What a load costs the server: asked of the kernel, by the server's process id, and of the server
 //! itself, if it is pushv and its admin listener is known.
 
-use crate::client::response::{self, BodyEnd};
+use crate::client::exchange;
 use crate::client::url::Url;
 use crate::sys;
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::TcpStream;
-use std::time::Duration;
+use std::io::ErrorKind;
 
 /// Where to ask.
 #[derive(Debug, Clone, Default)]
@@ -48,7 +46,7 @@ impl Server {
         let mut sample = Sample::default();
         if let Some(admin) = &self.admin {
             let url = Url { target: "/metrics".into(), ..admin.clone() };
-            let text = fetch(&url).map_err(|why| format!("{url}: {why}"))?;
+            let text = exchange::get(&url).map_err(|why| format!("{url}: {why}"))?;
             sample.read_metrics(&text);
         }
         if let Some(pid) = self.pid {
@@ -104,31 +102,6 @@ fn times(stat: &str, tick_ns: u64) -> (Option<u64>, Option<u64>) {
 fn number(field: Option<&str>) -> Option<u64> {
     field?.trim().parse().ok()
 }
-
-/// The body of a GET.
-fn fetch(url: &Url) -> Result<String, String> {
-    let text = |error: std::io::Error| error.to_string();
-    let address = url.reachable_address(PATIENCE).map_err(text)?;
-    let mut socket = TcpStream::connect_timeout(&address, PATIENCE).map_err(text)?;
-    socket.set_read_timeout(Some(PATIENCE)).map_err(text)?;
-    let (target, host) = (&url.target, url.authority());
-    let request = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
-    socket.write_all(request.as_bytes()).map_err(text)?;
-    let mut answer = Vec::new();
-    socket.take(ANSWER_BYTES_MAX).read_to_end(&mut answer).map_err(text)?;
-    let head = response::parse(&answer, 16 << 10, false).map_err(|error| error.to_string())?;
-    let Some((head, head_bytes)) = head else { return Err("the answer is cut short".into()) };
-    match (head.status, head.body) {
-        (200, BodyEnd::Bytes(_) | BodyEnd::Close) => {
-            Ok(String::from_utf8_lossy(&answer[head_bytes..]).into_owned())
-        }
-        (200, _) => Err("the answer is in a form that is not expected of pushv".into()),
-        (status, _) => Err(format!("HTTP status {status}")),
-    }
-}
-
-const PATIENCE: Duration = Duration::from_secs(5);
-const ANSWER_BYTES_MAX: u64 = 16 << 20;
 
 #[cfg(test)]
 mod tests {

@@ -175,7 +175,8 @@ impl Distribution {
         self.record_many(ns, 1);
     }
 
-    fn record_many(&mut self, ns: u64, count: u64) {
+    /// Adds a value so many times.
+    pub fn record_many(&mut self, ns: u64, count: u64) {
         self.histogram().saturating_record_n(ns.max(1), count);
     }
 

@@ -26,6 +26,16 @@ impl fmt::Display for HttpDate {
     }
 }
 
+impl HttpDate {
+    /// The same moment as ISO 8601 writes it for names of files: `1994-11-06T084937Z`.
+    pub fn in_a_file_name(self) -> String {
+        let (days, second) = (self.unix_s / 86_400, self.unix_s % 86_400);
+        let (year, month, day) = civil(days);
+        let (hour, minute) = (second / 3600, second / 60 % 60);
+        format!("{year:04}-{:02}-{day:02}T{hour:02}{minute:02}{:02}Z", month + 1, second % 60)
+    }
+}
+
 /// Year, month (0 = January) and day of the `days`-th day since 1970-01-01.
 ///
 /// Counted in years that begin on 1 March, so that the leap day is a year's last, and in eras of
@@ -56,6 +66,7 @@ mod tests {
     fn dates() {
         let check = |unix_s, expected: &str| assert_eq!(HttpDate { unix_s }.to_string(), expected);
         check(0, "Thu, 01 Jan 1970 00:00:00 GMT");
+        assert_eq!(HttpDate { unix_s: 784_111_777 }.in_a_file_name(), "1994-11-06T084937Z");
         check(784_111_777, "Sun, 06 Nov 1994 08:49:37 GMT");
         check(951_782_400, "Tue, 29 Feb 2000 00:00:00 GMT");
         check(951_868_799, "Tue, 29 Feb 2000 23:59:59 GMT");

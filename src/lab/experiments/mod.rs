@@ -1,5 +1,9 @@
 //! What is asked, one file an experiment.
 
+pub mod aa;
+pub mod socket_knobs;
+pub mod write_vs_writev;
+
 use crate::lab::method::analysis::Study;
 use crate::lab::method::record::Profile;
 use crate::lab::report::figure::{Figure, Table};
@@ -21,6 +25,11 @@ pub trait Experiment: Sync {
 
     /// What has to be set up for it.
     fn rig(&self) -> Rig;
+
+    /// Why it cannot be carried out by this program on this machine, if it cannot.
+    fn unavailable(&self) -> Option<String> {
+        None
+    }
 
     /// What is to be measured.
     fn groups(&self, profile: Profile) -> Vec<Box<dyn Group>>;
@@ -47,6 +56,25 @@ pub enum Rig {
     Bare,
     /// Both.
     Both,
+}
+
+/// All experiments, in the order in which they are carried out and reported.
+pub const ALL: &[&dyn Experiment] = &[&write_vs_writev::WriteVsWritev, &socket_knobs::SocketKnobs];
+
+/// The experiment of that name.
+pub fn find(name: &str) -> Option<&'static dyn Experiment> {
+    ALL.iter().copied().find(|experiment| experiment.name() == name)
+}
+
+/// What checks everything that these experiments measure on.
+pub fn against_itself(experiments: &[&dyn Experiment]) -> aa::AgainstItself {
+    let uses = |rig| experiments.iter().any(|one| one.rig() == rig || one.rig() == Rig::Both);
+    let rig = match (uses(Rig::Server), uses(Rig::Bare)) {
+        (true, true) => Rig::Both,
+        (false, true) => Rig::Bare,
+        _ => Rig::Server,
+    };
+    aa::AgainstItself { rig }
 }
 
 /// What the records say of a claim.

@@ -143,6 +143,16 @@ impl Study {
         self.records.iter().position(fits)
     }
 
+    /// One variant's metric as a part of any other's, paired by rounds. No test is made of it:
+    /// that is for comparisons with the baseline, which were declared.
+    pub fn ratio(&self, record: usize, of: &str, to: &str, metric: &str) -> Option<Interval> {
+        let known = self.records.get(record)?;
+        let (of, to) = (place_of(known, of)?, place_of(known, to)?);
+        let ratios = ratios_between(known, of, to, known.metric(metric)?);
+        let ratios: Vec<f64> = ratios.into_iter().map(|(_, ratio)| ratio).collect();
+        bootstrap(known).ratio(&ratios)
+    }
+
     /// How many blocks there are, and how many of them were discarded.
     pub fn blocks(&self) -> (usize, usize) {
         self.records.iter().fold((0, 0), |(all, discarded), record| {
@@ -200,13 +210,23 @@ pub(super) fn discarded_of(record: &Record) -> usize {
 /// The variant's value as a part of the baseline's, with the restart, for each round in which both
 /// have one. A time of 0 has no ratio; it was not measured.
 pub(super) fn ratios(record: &Record, variant: usize, metric: usize) -> Vec<(u32, f64)> {
+    ratios_between(record, variant, record.baseline, metric)
+}
+
+/// The same for any two variants.
+fn ratios_between(
+    record: &Record,
+    variant: usize,
+    baseline: usize,
+    metric: usize,
+) -> Vec<(u32, f64)> {
     let of = |variant| {
         counting(record, variant).filter_map(move |block| {
             let value = value(block, metric).filter(|value| *value > 0.0)?;
             Some(((block.restart, block.round), value))
         })
     };
-    let baseline: BTreeMap<(u32, u32), f64> = of(record.baseline).collect();
+    let baseline: BTreeMap<(u32, u32), f64> = of(baseline).collect();
     let ratio =
         |((restart, round), value)| Some((restart, value / baseline.get(&(restart, round))?));
     of(variant).filter_map(ratio).collect()

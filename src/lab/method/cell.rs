@@ -138,6 +138,16 @@ impl Cell {
         Ok(())
     }
 
+    /// The median of a metric over a variant's blocks that count.
+    pub fn median(&self, variant: usize, metric: &str) -> Option<f64> {
+        let column = self.plan.metrics.iter().position(|known| known.name == metric)?;
+        let counts = |block: &&Block| block.variant == variant && block.discarded.is_none();
+        let blocks = self.blocks.iter().filter(counts);
+        let mut values: Vec<f64> = blocks.filter_map(|block| block.values[column]).collect();
+        values.sort_by(f64::total_cmp);
+        values.get(values.len() / 2).copied()
+    }
+
     /// Notes what an auditor has counted.
     pub fn audit(&mut self, audits: impl IntoIterator<Item = Audit>) {
         self.audits.extend(audits);

@@ -1,0 +1,49 @@
+//! What long work shows on a terminal, and how it is interrupted.
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::io::{self, IsTerminal as _};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// A bar on standard error, if that is a terminal, and the signals that end the work.
+pub struct Terminal {
+    pub bar: ProgressBar,
+    interrupted: Arc<AtomicBool>,
+}
+
+impl Terminal {
+    /// From now on the first SIGINT or SIGTERM is noted; a second one ends the process at once.
+    pub fn new() -> io::Result<Terminal> {
+        let interrupted = Arc::new(AtomicBool::new(false));
+        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+            signal_hook::flag::register_conditional_shutdown(signal, 130, interrupted.clone())?;
+            signal_hook::flag::register(signal, interrupted.clone())?;
+        }
+        let target = match io::stderr().is_terminal() {
+            true => ProgressDrawTarget::stderr(),
+            false => ProgressDrawTarget::hidden(),
+        };
+        let bar = ProgressBar::with_draw_target(Some(STEPS), target);
+        let style = ProgressStyle::with_template("{bar:30} {elapsed:>4}  {msg}");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        Ok(Terminal { bar, interrupted })
+    }
+
+    /// Shows how far the work is (0 to 1), and what is being done.
+    pub fn show(&self, part: f64, message: String) {
+        self.bar.set_position((STEPS as f64 * part) as u64);
+        self.bar.set_message(message);
+    }
+
+    /// Says something beside the bar.
+    pub fn say(&self, text: &str) {
+        self.bar.suspend(|| eprintln!("pushv: {text}"));
+    }
+
+    /// Whether the user has ended the work.
+    pub fn is_interrupted(&self) -> bool {
+        self.interrupted.load(Ordering::Relaxed)
+    }
+}
+
+const STEPS: u64 = 1000;

@@ -1,0 +1,163 @@
+//! The rig against itself: the same thing under several names, and a tenth more of it.
+//!
+//! A rig that finds differences where there are none, or none where there is one, is not worth
+//! reading on. So this comes first in every report.
+
+use super::{Experiment, Judgement, Rig};
+use crate::lab::bare;
+use crate::lab::method::analysis::Study;
+use crate::lab::method::cell::{Budget, Cell, Plan, Stop};
+use crate::lab::method::record::{Profile, Record, Variant};
+use crate::lab::method::rig_check::{EXPERIMENT as NAME, PLANTED};
+use crate::lab::report::figure::{Figure, Table};
+use crate::lab::rig::block::{self, CPU, IDLE, P50, P99, ServerRig, Setup, WALL};
+use crate::lab::rig::orders::{Pace, Reader, Run};
+use crate::lab::run::{Group, Lab};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// The experiment.
+#[derive(Debug)]
+pub struct AgainstItself {
+    /// What is to be checked.
+    pub rig: Rig,
+}
+
+impl Experiment for AgainstItself {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn title(&self) -> &'static str {
+        "The rig against itself"
+    }
+
+    fn question(&self) -> &'static str {
+        "The same thing is measured under several names, in the same way as different things are \
+         below. Every difference that is found between them is a false one. One more variant does a \
+         tenth more work than it says: that difference is real, and must be found."
+    }
+
+    fn rig(&self) -> Rig {
+        self.rig
+    }
+
+    fn groups(&self, profile: Profile) -> Vec<Box<dyn Group>> {
+        let mut groups: Vec<Box<dyn Group>> = Vec::new();
+        if self.rig != Rig::Bare {
+            groups.push(Box::new(ServerAgainstItself { profile }));
+        }
+        if self.rig != Rig::Server {
+            groups.push(bare::against_itself(profile));
+        }
+        groups
+    }
+
+    fn judge(&self, _study: &Study) -> Vec<Judgement> {
+        Vec::new() // the report has a section of its own for it
+    }
+
+    fn tables(&self, _study: &Study) -> Vec<Table> {
+        Vec::new()
+    }
+
+    fn figures(&self, _study: &Study) -> Vec<Figure> {
+        Vec::new()
+    }
+
+    fn cannot_show(&self) -> &'static [&'static str] {
+        &[
+            "That the rig measures the right thing: an error that all variants share is not seen.",
+            "How it fares with differences of less than a tenth.",
+        ]
+    }
+}
+
+/// The names of the variants: one is the baseline, and the last one is planted.
+pub fn variants(profile: Profile) -> Vec<Variant> {
+    let same = if profile == Profile::Full { 8 } else { 4 };
+    let mut variants: Vec<Variant> = (1..=same)
+        .map(|nth| Variant { name: format!("same {nth}"), settings: BTreeMap::new() })
+        .collect();
+    let settings = BTreeMap::from([(PLANTED.to_owned(), "1.10".to_owned())]);
+    variants.push(Variant { name: PLANTED.into(), settings });
+    variants
+}
+
+struct ServerAgainstItself {
+    profile: Profile,
+}
+
+impl ServerAgainstItself {
+    fn plan(&self) -> Plan {
+        let (rounds, ms) = match self.profile {
+            Profile::Smallest => (2, 0),
+            Profile::Quick => (4, 1200),
+            Profile::Full => (8, 4000),
+        };
+        Plan {
+            experiment: NAME.into(),
+            factors: vec![("rig".into(), "server".into())],
+            metrics: COLUMNS.map(block::Column::metric).into(),
+            variants: variants(self.profile),
+            baseline: 0,
+            budget: Budget {
+                time: Duration::from_millis(ms),
+                rounds_min: rounds,
+                rounds_max: if self.profile == Profile::Smallest { rounds } else { 100 },
+            },
+        }
+    }
+
+    fn subscribers(&self) -> usize {
+        if self.profile == Profile::Smallest { 2 } else { 200 }
+    }
+}
+
+impl Group for ServerAgainstItself {
+    fn cells(&self) -> Vec<String> {
+        vec![self.plan().name()]
+    }
+
+    fn estimate(&self) -> Duration {
+        match self.profile {
+            Profile::Smallest => Duration::from_millis(200),
+            Profile::Quick => Duration::from_secs(3),
+            Profile::Full => Duration::from_secs(22),
+        }
+    }
+
+    fn run(&self, lab: &mut Lab<'_>) -> Result<Vec<Record>, Stop> {
+        let mut cell = Cell::new(self.plan());
+        let setup = Setup {
+            topics: vec!["t".into()],
+            subscribers: self.subscribers(),
+            ..Setup::default()
+        };
+        let run = Run {
+            topic: 0,
+            bursts: 20,
+            burst: 1,
+            pace: Pace::Closed,
+            reader: Reader::Spinning,
+        };
+        let hidden = Run { bursts: 2, ..run };
+        for restart in 0..lab.method.restarts {
+            let mut rig = ServerRig::start(lab, &setup)?;
+            let planted = cell.plan().variants.len() - 1;
+            lab.measure(&mut cell, restart, &mut |variant| {
+                if variant != planted {
+                    return Ok(rig.block(&run, None)?.measured(&COLUMNS));
+                }
+                let mut measured = rig.block(&run, Some(&hidden))?.measured(&COLUMNS);
+                // What is hidden shows in the processor time alone.
+                measured.values[1..].fill(None);
+                Ok(measured)
+            })?;
+        }
+        block::doubts(lab, &cell).into_iter().for_each(|doubt| cell.doubt(doubt));
+        Ok(vec![lab.finish(cell)])
+    }
+}
+
+const COLUMNS: [&block::Column; 5] = [&CPU, &P50, &P99, &WALL, &IDLE];

@@ -1,0 +1,346 @@
+//! One block on the server rig: knobs turned, a warm-up, counters and clocks read, the work done,
+//! counters and clocks read again.
+
+use super::child::Child;
+use super::orders::{Answer, Order, Run};
+use super::server::{Counts, Server};
+use crate::lab::method::cell::{Cell, Measured};
+use crate::lab::method::noise::Ledger;
+use crate::lab::method::record::{Better, Doubt, Kind, Metric, Noise, Work};
+use crate::lab::run::Lab;
+use std::collections::BTreeMap;
+
+/// A server and its subscribers. Dropped, both are ended.
+#[derive(Debug)]
+pub struct ServerRig {
+    server: Server,
+    probe: Child<Order, Answer>,
+    topics: Vec<String>,
+    subscribers: usize,
+}
+
+/// What a rig is made of.
+#[derive(Debug, Clone, Default)]
+pub struct Setup {
+    /// The topics. Each has subscribers of its own.
+    pub topics: Vec<String>,
+    /// Subscribers of each topic.
+    pub subscribers: usize,
+    /// `SO_RCVBUF` of the subscribers; 0 leaves it to the kernel.
+    pub rcvbuf_bytes: usize,
+    /// Knobs of single topics, turned before anybody subscribes.
+    pub knobs: Vec<(String, BTreeMap<String, String>)>,
+    /// Arguments of the server beyond the usual.
+    pub arguments: Vec<&'static str>,
+}
+
+/// What one block came to.
+#[derive(Debug)]
+pub struct Figures {
+    /// What the probe has seen.
+    pub answer: Answer,
+    /// Bursts that were published.
+    pub bursts: usize,
+    /// The server's processor time, in nanoseconds.
+    pub cpu_ns: u64,
+    /// The counters before and after.
+    pub before: Counts,
+    /// After.
+    pub after: Counts,
+    /// What disturbed it.
+    pub noise: Noise,
+}
+
+/// A metric of this rig: how it is called, and how it is computed.
+#[derive(Debug)]
+pub struct Column {
+    name: &'static str,
+    title: &'static str,
+    unit: &'static str,
+    kind: Kind,
+    better: Better,
+    of: fn(&Figures) -> Option<f64>,
+}
+
+impl ServerRig {
+    /// Starts a server and opens the subscribers.
+    ///
+    /// # Errors
+    /// Why it cannot be had.
+    pub fn start(lab: &Lab<'_>, setup: &Setup) -> Result<ServerRig, String> {
+        let congestion = &lab.environment.network.congestion;
+        let processor = lab.processors.subject;
+        let server = Server::start(lab.command("serve"), processor, congestion, &setup.arguments)?;
+        let mut probe = Child::spawn(lab.command(PROBE))?;
+        probe.ask(&Order::Open {
+            address: server.address(),
+            topics: setup.topics.clone(),
+            subscribers: setup.subscribers,
+            rcvbuf_bytes: setup.rcvbuf_bytes,
+            processor: lab.processors.other,
+        })?;
+        let Setup { topics, subscribers, .. } = setup.clone();
+        Ok(ServerRig { server, probe, topics, subscribers })
+    }
+
+    /// The server.
+    pub fn server(&self) -> &Server {
+        &self.server
+    }
+
+    /// Turns knobs of one topic, by its place.
+    ///
+    /// # Errors
+    /// What the server has against it.
+    pub fn turn_knobs(&self, topic: usize, knobs: &BTreeMap<String, String>) -> Result<(), String> {
+        self.server.turn_knobs(Some(&self.topics[topic]), knobs)
+    }
+
+    /// Has the probe do something that is not measured.
+    ///
+    /// # Errors
+    /// What went wrong.
+    pub fn ask(&mut self, order: &Order) -> Result<Answer, String> {
+        self.probe.ask(order)
+    }
+
+    /// Does the work and measures it. With `hidden`, does that as well within the same time and
+    /// does not say so: a difference that is known, to see whether it is found.
+    ///
+    /// # Errors
+    /// What went wrong.
+    pub fn block(&mut self, run: &Run, hidden: Option<&Run>) -> Result<Figures, String> {
+        // The first burst after a change of knobs is the first for many things; of one that takes
+        // seconds that is no part.
+        if run.burst * self.subscribers < LONG_BURST {
+            self.probe.ask(&Order::Run(Run { bursts: 1, ..*run }))?;
+        }
+        let before = self.server.counts_before()?;
+        let ledger = Ledger::start(&[self.server.pid(), self.probe.pid()]);
+        let cpu_ns = self.server.cpu_at_rest_ns()?;
+        let answer = self.probe.ask(&Order::Run(*run))?;
+        if let Some(hidden) = hidden {
+            self.probe.ask(&Order::Run(*hidden))?;
+        }
+        let cpu_ns = self.server.cpu_at_rest_ns()?.saturating_sub(cpu_ns);
+        let noise = ledger.stop();
+        let after = self.server.counts_after()?;
+        Ok(Figures { answer, bursts: run.bursts, cpu_ns, before, after, noise })
+    }
+}
+
+impl Figures {
+    /// The values of `columns`, and what goes with them.
+    pub fn measured(self, columns: &[&Column]) -> Measured {
+        let values = columns.iter().map(|column| (column.of)(&self)).collect();
+        let Answer { events, bytes, checksum, latency_ns, .. } = self.answer;
+        Measured {
+            values,
+            distributions: vec![(LATENCY, latency_ns)],
+            work: Work { events, bytes, checksum },
+            noise: self.noise,
+        }
+    }
+
+    /// Deliveries.
+    fn deliveries(&self) -> f64 {
+        self.answer.events as f64
+    }
+
+    /// The growth of one of the server's counters.
+    fn server(&self, name: &str) -> f64 {
+        self.after.server_since(&self.before, name)
+    }
+
+    fn network(&self, name: &str) -> f64 {
+        self.after.network_since(&self.before, name)
+    }
+
+    /// Calls that can carry data.
+    fn data_calls(&self) -> f64 {
+        self.server("pushv_write_calls_total")
+            - self.server("pushv_write_calls_total{call=\"cork\"}")
+    }
+
+    /// The part of the time in which the subscribers had nothing to do.
+    pub fn idle_part(&self) -> f64 {
+        self.answer.idle_ns as f64 / self.answer.wall_ns.max(1) as f64
+    }
+}
+
+impl Column {
+    /// Its name, unique in a record.
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// As it stands in a record.
+    pub fn metric(&self) -> Metric {
+        Metric {
+            name: self.name.into(),
+            title: self.title.into(),
+            unit: self.unit.into(),
+            kind: self.kind,
+            better: self.better,
+        }
+    }
+}
+
+/// A quotient, if there is anything to divide by.
+fn per(count: f64, of: f64) -> Option<f64> {
+    (of > 0.0).then(|| count / of)
+}
+
+macro_rules! column {
+    ($id:ident, $name:literal, $title:literal, $unit:literal, $kind:ident, $better:ident, $of:expr) => {
+        #[doc = $title]
+        pub const $id: Column = Column {
+            name: $name,
+            title: $title,
+            unit: $unit,
+            kind: Kind::$kind,
+            better: Better::$better,
+            of: $of,
+        };
+    };
+}
+
+column!(CALLS, "calls_per_event", "write calls per delivered event", "calls", Count, Less, |f| {
+    per(f.server("pushv_write_calls_total"), f.deliveries())
+});
+column!(FRAMES, "frames_per_call", "events per call", "events", Count, More, |f| {
+    per(f.server("pushv_write_frames_total"), f.data_calls())
+});
+column!(IOVECS, "iovecs_per_event", "I/O vectors per delivered event", "", Count, Neither, |f| {
+    per(f.server("pushv_write_iovecs_total"), f.deliveries())
+});
+column!(
+    COPIED,
+    "copied_per_event",
+    "bytes copied in user space per delivered event",
+    "B",
+    Count,
+    Less,
+    |f| per(f.server("pushv_write_copied_bytes_total"), f.deliveries())
+);
+column!(
+    CUT,
+    "cut_per_event",
+    "calls that took less than offered, per delivered event",
+    "calls",
+    Count,
+    Less,
+    |f| per(f.server("pushv_write_incomplete_total"), f.deliveries())
+);
+column!(
+    SEGMENTS,
+    "segments_per_event",
+    "TCP segments with data per delivered event",
+    "segments",
+    Count,
+    Less,
+    |f| per(f.network("TCPOrigDataSent"), f.deliveries())
+);
+column!(
+    ACKS,
+    "other_segments_per_event",
+    "other TCP segments (acknowledgements) per delivered event",
+    "segments",
+    Count,
+    Less,
+    |f| { per(f.network("OutSegs") - f.network("TCPOrigDataSent"), f.deliveries()) }
+);
+column!(
+    TURNS,
+    "turns_per_burst",
+    "turns of the server's loop per burst",
+    "turns",
+    Count,
+    Neither,
+    |f| per(f.server("pushv_turns_total"), f.bursts as f64)
+);
+column!(
+    ALLOCATIONS,
+    "allocations_per_event",
+    "allocations of the server per delivered event",
+    "",
+    Count,
+    Less,
+    |f| per(f.server("pushv_allocations_total"), f.deliveries())
+);
+column!(CPU, "cpu_ns_per_event", "server CPU per delivered event", "ns", Time, Less, |f| per(
+    f.cpu_ns as f64,
+    f.deliveries()
+));
+column!(WALL, "wall_ns_per_event", "time per delivered event", "ns", Time, Less, |f| per(
+    f.answer.wall_ns as f64,
+    f.deliveries()
+));
+column!(P50, "latency_p50_ns", "latency, median", "ns", Time, Less, |f| (f
+    .answer
+    .latency_ns
+    .count()
+    > 0)
+.then(|| f.answer.latency_ns.quantile(0.5) as f64));
+column!(P99, "latency_p99_ns", "latency, 99th percentile", "ns", Time, Less, |f| (f
+    .answer
+    .latency_ns
+    .count()
+    >= 100)
+    .then(|| f.answer.latency_ns.quantile(0.99) as f64));
+column!(
+    IDLE,
+    "reader_idle",
+    "part of the time in which the subscribers had nothing to read",
+    "",
+    Time,
+    Neither,
+    |f| Some(f.idle_part())
+);
+
+/// Deliveries of one burst that take so long that nothing is gained by making them twice.
+const LONG_BURST: usize = 50_000;
+
+/// The name under which the latencies of all deliveries are kept.
+pub const LATENCY: &str = "latency_ns";
+
+/// The subcommand that calls [`super::probe::run`].
+pub const PROBE: &str = "lab-probe";
+
+/// What makes the figures of a cell on this rig doubtful: the machine, and variants under which the
+/// subscribers had hardly a moment without something to read, so that it may be they who were
+/// measured.
+pub fn doubts(lab: &Lab<'_>, cell: &Cell) -> Vec<Doubt> {
+    let mut doubts = Vec::new();
+    let network = &lab.environment.network;
+    if !network.private {
+        let why = network.why_not.as_deref().unwrap_or("unknown");
+        let mtu = network.mtu_bytes;
+        doubts.push(Doubt::Distorted(format!(
+            "loopback is the machine's own, with an MTU of {mtu} bytes: segments and send buffers \
+             are far larger than on a network ({why})"
+        )));
+    }
+    if !lab.processors.are_two() {
+        let why = "the server and its subscribers share one processor";
+        doubts.push(Doubt::Distorted(why.into()));
+    }
+    let hungry = |variant: usize| cell.median(variant, IDLE.name).is_some_and(|idle| idle < IDLE_MIN);
+    let plan = cell.plan();
+    let bound: Vec<&str> = (0..plan.variants.len())
+        .filter(|&variant| hungry(variant))
+        .map(|variant| plan.variants[variant].name.as_str())
+        .collect();
+    if !bound.is_empty() {
+        doubts.push(Doubt::ClientBound(format!(
+            "under {} the subscribers had nothing to read for less than {:.0} % of the time: \
+             latencies are theirs as much as the server's",
+            bound.join(", "),
+            IDLE_MIN * 100.0
+        )));
+    }
+    doubts
+}
+
+/// The part of the time that subscribers must have to spare.
+const IDLE_MIN: f64 = 0.05;

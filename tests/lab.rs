@@ -1,0 +1,228 @@
+//! `pushv lab`: the smallest size of every experiment, what it records, and what becomes of that.
+
+#![allow(clippy::unwrap_used)] // a test may panic
+
+use pushv::lab::experiments;
+use pushv::lab::method::record::{Block, Kind, Record};
+use pushv::lab::method::store;
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+/// A directory that is removed in the end.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Scratch {
+        let path = std::env::temp_dir().join(format!("pushv-lab-{}-{name}", std::process::id()));
+        let _nothing = fs::remove_dir_all(&path);
+        Scratch(path)
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+
+    fn records(&self) -> Vec<Record> {
+        let contents = store::read(&self.0).unwrap();
+        assert_eq!(contents.warning, None);
+        contents.records
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _removed = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn lab(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pushv"));
+    command.arg("lab").args(arguments).output().unwrap()
+}
+
+#[track_caller]
+fn succeeds(arguments: &[&str]) -> String {
+    let output = lab(arguments);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+#[track_caller]
+fn fails(arguments: &[&str], status: i32, expected: &str) {
+    let output = lab(arguments);
+    let said = text(&output.stderr);
+    assert!(output.status.code() == Some(status) && said.contains(expected), "{said}");
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Carries out an experiment, and gives its own records.
+#[track_caller]
+fn carried_out(experiment: &str, out: &Scratch) -> Vec<Record> {
+    let summary = succeeds(&["run", experiment, "--smallest", "--out", out.path(), "--seed", "7"]);
+    let title = experiments::find(experiment).unwrap().title();
+    assert!(summary.contains(title), "{summary}");
+    let records = out.records();
+    for record in &records {
+        check(record);
+    }
+    assert!(records.iter().any(|record| record.experiment == "aa"), "the rig is checked");
+    records.into_iter().filter(|record| record.experiment == experiment).collect()
+}
+
+/// What must hold of every record.
+#[track_caller]
+fn check(record: &Record) {
+    let name = format!("{}: {}", record.experiment, record.cell);
+    assert!(!record.environment.kernel.is_empty() && !record.command.is_empty(), "{name}");
+    assert_eq!(record.method.seed, 7);
+    for variant in 0..record.variants.len() {
+        assert!(record.blocks.iter().any(|block| block.variant == variant), "{name}");
+    }
+    for block in &record.blocks {
+        assert_eq!(block.values.len(), record.metrics.len(), "{name}");
+        assert!(block.work.bytes > 0 || block.work.events > 0, "{name}: {block:?}");
+        let same_round = |other: &&Block| (other.restart, other.round) == (block.restart, block.round);
+        let others = record.blocks.iter().filter(same_round);
+        let work = |block: &Block| (block.work.events, block.work.bytes);
+        assert!(others.clone().all(|other| work(other) == work(block)), "{name}");
+        assert_eq!(others.count(), record.variants.len(), "{name}: every variant in every round");
+    }
+    for audit in &record.audits {
+        assert_eq!(audit.ours, audit.theirs, "{name}: {audit:?}");
+    }
+}
+
+/// The value of a count, which is the same in all blocks of a variant.
+#[track_caller]
+fn count(record: &Record, variant: &str, metric: &str) -> f64 {
+    let column = record.metric(metric).unwrap();
+    assert_eq!(record.metrics[column].kind, Kind::Count);
+    let place = record.variants.iter().position(|one| one.name == variant).unwrap();
+    let of_it = record.blocks.iter().filter(|block| block.variant == place);
+    let mut values = of_it.map(|block| block.values[column].unwrap());
+    let first = values.next().unwrap();
+    assert!(values.all(|value| value == first), "{variant}, {metric}");
+    first
+}
+
+#[test]
+fn write_vs_writev() {
+    let out = Scratch::new("write-vs-writev");
+    let records = carried_out("write-vs-writev", &out);
+    assert_eq!(records.len(), 2);
+    let burst = &records[1];
+    assert_eq!(burst.cell, "subscribers 2, burst 3");
+    let calls = |path| count(burst, path, "calls_per_event");
+    assert_eq!([calls("split"), calls("write"), calls("more")], [3.0, 1.0, 1.0]);
+    assert_eq!([calls("writev"), calls("copy"), calls("span")], [1.0 / 3.0; 3]);
+    assert_eq!(calls("cork"), 5.0 / 3.0);
+    assert_eq!(count(burst, "writev", "frames_per_call"), 3.0);
+    assert_eq!(count(burst, "writev", "iovecs_per_event"), 1.0);
+    assert_eq!(count(burst, "copy", "copied_per_event"), 135.0);
+}
+
+#[test]
+fn socket_knobs() {
+    let out = Scratch::new("socket-knobs");
+    let records = carried_out("socket-knobs", &out);
+    let calls: Vec<f64> =
+        records[..4].iter().map(|record| count(record, "NODELAY", "calls_per_event")).collect();
+    assert_eq!(calls, [1.0, 1.0, 3.0, 3.0]);
+    let pile = &records[4];
+    for block in &pile.blocks {
+        let waiting: f64 = block.values.iter().flatten().sum();
+        assert_eq!(waiting, 100.0 * 135.0, "every byte waits somewhere");
+    }
+}
+
+/// A run that has been carried out is not carried out again, and its report is the same again.
+#[test]
+fn records_are_all_there_is() {
+    let out = Scratch::new("again");
+    carried_out("write-vs-writev", &out);
+    let file = |name: &str| fs::read(out.0.join(name)).unwrap();
+    let (records, page, summary) = (file("records.jsonl"), file("report.html"), file("report.md"));
+    succeeds(&["run", "write-vs-writev", "--smallest", "--out", out.path()]);
+    assert_eq!(file("records.jsonl"), records, "there was nothing left to do");
+    fs::remove_file(out.0.join("report.html")).unwrap();
+    let printed = succeeds(&["report", out.path()]);
+    assert_eq!((file("report.html"), file("report.md")), (page, summary.clone()));
+    assert_eq!(printed.into_bytes(), summary);
+
+    // A run that ended before its time goes on with the group that it was in.
+    let lines: Vec<&str> = std::str::from_utf8(&records).unwrap().split_inclusive('\n').collect();
+    let cut = [lines[0], &lines[1][..100]].concat();
+    fs::write(out.0.join("records.jsonl"), cut).unwrap();
+    succeeds(&["run", "write-vs-writev", "--smallest", "--out", out.path()]);
+    let cells = |records: Vec<Record>| -> Vec<String> {
+        records.into_iter().map(|record| record.cell).collect()
+    };
+    let again = cells(store::read(&out.0).unwrap().records);
+    assert_eq!(again.len(), lines.len(), "{again:?}");
+}
+
+#[test]
+fn an_interrupted_run_keeps_what_it_has() {
+    let out = Scratch::new("interrupted");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pushv"));
+    command.args(["lab", "run", "write-vs-writev", "--quick", "--out", out.path()]);
+    let child = command.stderr(std::process::Stdio::piped()).spawn().unwrap();
+    while !out.0.join("records.jsonl").exists() {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(kill.success());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130));
+    assert!(text(&output.stderr).contains("goes on"), "{}", text(&output.stderr));
+    assert_eq!(out.records().len(), 1, "the first group is kept");
+}
+
+#[test]
+fn records_are_compared() {
+    let out = Scratch::new("compared");
+    let records = carried_out("write-vs-writev", &out);
+    succeeds(&["compare", out.path(), out.path()]);
+
+    // The same with twice the calls everywhere.
+    let worse = Scratch::new("worse");
+    fs::create_dir_all(&worse.0).unwrap();
+    for mut record in records {
+        let column = record.metric("calls_per_event").unwrap();
+        for block in &mut record.blocks {
+            block.values[column] = block.values[column].map(|calls| calls * 2.0);
+        }
+        store::append(&worse.0, &record).unwrap();
+    }
+    let output = lab(&["compare", out.path(), worse.path()]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).contains("write calls per delivered event"));
+    succeeds(&["compare", worse.path(), out.path()]);
+    let json = lab(&["compare", out.path(), worse.path(), "--json"]);
+    assert!(serde_json::from_slice::<serde_json::Value>(&json.stdout).is_ok());
+}
+
+#[test]
+fn what_cannot_be_done_is_explained() {
+    fails(&["run", "no-such"], 2, "write-vs-writev");
+    fails(&["report", "/no/such/directory"], 1, "/no/such/directory");
+    fails(&["run"], 2, "required");
+    let out = Scratch::new("other-size");
+    carried_out("write-vs-writev", &out);
+    fails(&["run", "write-vs-writev", "--quick", "--out", out.path()], 2, "another --out");
+}
+
+#[test]
+fn experiments_are_listed() {
+    let listed = succeeds(&["list"]);
+    for experiment in experiments::ALL {
+        assert!(listed.contains(&format!("{}: ", experiment.name())), "{listed}");
+    }
+    assert!(listed.lines().all(|line| line.chars().count() <= 100), "{listed}");
+    let json: serde_json::Value = serde_json::from_str(&succeeds(&["list", "--json"])).unwrap();
+    assert_eq!(json.as_array().unwrap().len(), experiments::ALL.len());
+}
