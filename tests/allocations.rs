@@ -5,10 +5,10 @@
 
 mod support;
 
-use pushv::client::stream::{Item, Limits, Stream};
-use pushv::reactor::{Command, Reactor};
 use pushv::client::exchange;
+use pushv::client::stream::{Item, Limits, Stream};
 use pushv::client::url::Url;
+use pushv::reactor::{Command, Reactor};
 use pushv::sys::allocator;
 use support::{Client, Subscriber};
 
@@ -19,7 +19,8 @@ static ALLOCATOR: allocator::Counting = allocator::Counting;
 fn allocations(path: &str, subscribers: usize, events: usize) -> u64 {
     let reactor = Reactor::bind(support::config(&[("write_path", path)])).unwrap();
     let (address, handle) = (reactor.public_addresses()[0], reactor.handle());
-    let admin = Url::parse(&format!("http://{}/metrics", reactor.admin_address().unwrap())).unwrap();
+    let admin =
+        Url::parse(&format!("http://{}/metrics", reactor.admin_address().unwrap())).unwrap();
     let thread = std::thread::spawn(move || reactor.run());
     // Asking allocates as well, as much each time.
     let counted = || -> u64 {

@@ -85,7 +85,8 @@ fn check(record: &Record) {
     for block in &record.blocks {
         assert_eq!(block.values.len(), record.metrics.len(), "{name}");
         assert!(block.work.bytes > 0 || block.work.events > 0, "{name}: {block:?}");
-        let same_round = |other: &&Block| (other.restart, other.round) == (block.restart, block.round);
+        let same_round =
+            |other: &&Block| (other.restart, other.round) == (block.restart, block.round);
         let others = record.blocks.iter().filter(same_round);
         let work = |block: &Block| (block.work.events, block.work.bytes);
         assert!(others.clone().all(|other| work(other) == work(block)), "{name}");

@@ -239,14 +239,10 @@ fn measure(chosen: Vec<&dyn Experiment>, matches: &ArgMatches) -> Result<(), Fai
         Processors::of_this_machine(),
         &mut watch,
     );
-    let outcome = lab.run(
-        &all,
-        &|experiment, cell| records.has(experiment, cell),
-        &mut |record| {
-            store::append(&records.path, &record)
-                .map_err(|error| format!("{}: {error}", records.path.display()))
-        },
-    );
+    let outcome = lab.run(&all, &|experiment, cell| records.has(experiment, cell), &mut |record| {
+        store::append(&records.path, &record)
+            .map_err(|error| format!("{}: {error}", records.path.display()))
+    });
     watch.bar.finish_and_clear();
     match outcome {
         Ok(()) => publish(&out, matches.get_flag("json")),

@@ -129,18 +129,10 @@ impl Group for ServerAgainstItself {
 
     fn run(&self, lab: &mut Lab<'_>) -> Result<Vec<Record>, Stop> {
         let mut cell = Cell::new(self.plan());
-        let setup = Setup {
-            topics: vec!["t".into()],
-            subscribers: self.subscribers(),
-            ..Setup::default()
-        };
-        let run = Run {
-            topic: 0,
-            bursts: 20,
-            burst: 1,
-            pace: Pace::Closed,
-            reader: Reader::Spinning,
-        };
+        let setup =
+            Setup { topics: vec!["t".into()], subscribers: self.subscribers(), ..Setup::default() };
+        let run =
+            Run { topic: 0, bursts: 20, burst: 1, pace: Pace::Closed, reader: Reader::Spinning };
         let hidden = Run { bursts: 2, ..run };
         for restart in 0..lab.method.restarts {
             let mut rig = ServerRig::start(lab, &setup)?;

@@ -159,7 +159,10 @@ impl Pile {
             experiment: NAME.into(),
             factors: vec![(READER.into(), "does not read".into())],
             metrics: vec![
-                metric(IN_LOG, "bytes per subscriber in the server's log, where they can be skipped"),
+                metric(
+                    IN_LOG,
+                    "bytes per subscriber in the server's log, where they can be skipped",
+                ),
                 metric(IN_SEND_QUEUE, "bytes per subscriber in the server's kernel, sent or not"),
                 metric(IN_RECEIVE_QUEUE, "bytes per subscriber in the reader's kernel"),
             ],
@@ -256,21 +259,36 @@ impl Experiment for SocketKnobs {
         let tables = [
             standard::metric_table(study, P50.name(), "Latency, median"),
             standard::metric_table(study, P99.name(), "Latency, 99th percentile"),
-            standard::metric_table(study, SEGMENTS.name(), "TCP segments with data per delivered event"),
-            standard::metric_table(study, ACKS.name(), "Other segments (acknowledgements) per delivered event"),
+            standard::metric_table(
+                study,
+                SEGMENTS.name(),
+                "TCP segments with data per delivered event",
+            ),
+            standard::metric_table(
+                study,
+                ACKS.name(),
+                "Other segments (acknowledgements) per delivered event",
+            ),
             standard::metric_table(study, CALLS.name(), "System calls per delivered event"),
             standard::metric_table(study, CPU.name(), "Server CPU per delivered event"),
             standard::metric_table(study, IN_LOG, "Nobody reads: bytes in the server's log"),
-            standard::metric_table(study, IN_SEND_QUEUE, "Nobody reads: bytes in the server's kernel"),
-            standard::metric_table(study, IN_RECEIVE_QUEUE, "Nobody reads: bytes in the reader's kernel"),
+            standard::metric_table(
+                study,
+                IN_SEND_QUEUE,
+                "Nobody reads: bytes in the server's kernel",
+            ),
+            standard::metric_table(
+                study,
+                IN_RECEIVE_QUEUE,
+                "Nobody reads: bytes in the reader's kernel",
+            ),
         ];
         tables.into_iter().flatten().collect()
     }
 
     fn figures(&self, study: &Study) -> Vec<Figure> {
-        let places = (0..study.records.len()).filter(|&place| {
-            study.records[place].factor(WRITES).is_some()
-        });
+        let places =
+            (0..study.records.len()).filter(|&place| study.records[place].factor(WRITES).is_some());
         let chart = |place: usize| {
             let title = format!("Latencies: {}", study.records[place].cell);
             standard::distribution_chart(study, place, block::LATENCY, &title)
@@ -320,10 +338,11 @@ fn nodelay_storms(study: &Study) -> Judgement {
         let of = |variant: &str, metric: &str| {
             study.summary_named(place, variant, metric).map(|summary| summary.median)
         };
-        let values = ["NODELAY", "Nagle"].map(|variant| {
-            Some((of(variant, SEGMENTS.name())?, of(variant, ACKS.name())?))
-        });
-        let [Some((segments, acks)), Some((with_nagle, acks_with_nagle))] = values else { continue };
+        let values = ["NODELAY", "Nagle"]
+            .map(|variant| Some((of(variant, SEGMENTS.name())?, of(variant, ACKS.name())?)));
+        let [Some((segments, acks)), Some((with_nagle, acks_with_nagle))] = values else {
+            continue;
+        };
         worst = worst.max(acks / segments.max(f64::MIN_POSITIVE));
         lines.push(format!(
             "{}: {segments:.2} segments and {acks:.2} acknowledgements per event, under Nagle \
@@ -361,7 +380,8 @@ fn lowat_keeps_bytes(study: &Study) -> Judgement {
         (Some(_), Some(_)) => Verdict::Refuted,
         _ => Verdict::CannotBeJudged,
     };
-    let shown = |bytes: Option<f64>| bytes.map_or("?".into(), |bytes| number::with_unit(bytes, "B"));
+    let shown =
+        |bytes: Option<f64>| bytes.map_or("?".into(), |bytes| number::with_unit(bytes, "B"));
     Judgement {
         claim: None,
         statement: "TCP_NOTSENT_LOWAT keeps events in the server, where they can be skipped".into(),

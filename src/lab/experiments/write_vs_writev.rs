@@ -38,8 +38,20 @@ const PATHS: [WritePath; 7] = [
 ];
 
 const COLUMNS: [&Column; 14] = [
-    &CALLS, &FRAMES, &IOVECS, &COPIED, &CUT, &SEGMENTS, &ACKS, &TURNS, &ALLOCATIONS, &CPU, &WALL,
-    &P50, &P99, &IDLE,
+    &CALLS,
+    &FRAMES,
+    &IOVECS,
+    &COPIED,
+    &CUT,
+    &SEGMENTS,
+    &ACKS,
+    &TURNS,
+    &ALLOCATIONS,
+    &CPU,
+    &WALL,
+    &P50,
+    &P99,
+    &IDLE,
 ];
 
 /// The cells, by the number of subscribers: those that share a server.
@@ -190,10 +202,7 @@ fn audit(rig: &mut ServerRig, run: &Run, cell: &mut Cell) -> Result<(), Stop> {
 const AUDITED: [(&str, &[&str]); 3] = [
     (
         "sendto",
-        &[
-            "pushv_write_calls_total{call=\"send\"}",
-            "pushv_write_calls_total{call=\"send_more\"}",
-        ],
+        &["pushv_write_calls_total{call=\"send\"}", "pushv_write_calls_total{call=\"send_more\"}"],
     ),
     ("writev", &["pushv_write_calls_total{call=\"writev\"}"]),
     ("setsockopt", &["pushv_write_calls_total{call=\"cork\"}"]),
@@ -233,10 +242,22 @@ impl Experiment for WriteVsWritev {
 
     fn judge(&self, study: &Study) -> Vec<Judgement> {
         vec![
-            less_than_write(study, "writev", "One writev of the queue costs less than a write per event"),
+            less_than_write(
+                study,
+                "writev",
+                "One writev of the queue costs less than a write per event",
+            ),
             writev_is_best(study),
-            less_than_write(study, "more", "Writing with MSG_MORE saves what is lost by a write per event"),
-            less_than_write(study, "cork", "TCP_CORK around the writes saves what is lost by a write per event"),
+            less_than_write(
+                study,
+                "more",
+                "Writing with MSG_MORE saves what is lost by a write per event",
+            ),
+            less_than_write(
+                study,
+                "cork",
+                "TCP_CORK around the writes saves what is lost by a write per event",
+            ),
             split_costs(study),
         ]
     }
@@ -249,8 +270,16 @@ impl Experiment for WriteVsWritev {
             standard::ratio_table(study, CPU.name(), "Server CPU per delivered event, write = 1"),
             standard::metric_table(study, P50.name(), "Latency of a delivery, median"),
             standard::metric_table(study, P99.name(), "Latency of a delivery, 99th percentile"),
-            standard::metric_table(study, SEGMENTS.name(), "TCP segments with data per delivered event"),
-            standard::metric_table(study, ALLOCATIONS.name(), "Allocations per delivered event, publishing included"),
+            standard::metric_table(
+                study,
+                SEGMENTS.name(),
+                "TCP segments with data per delivered event",
+            ),
+            standard::metric_table(
+                study,
+                ALLOCATIONS.name(),
+                "Allocations per delivered event, publishing included",
+            ),
         ];
         tables.into_iter().flatten().collect()
     }
@@ -311,8 +340,10 @@ fn less_than_write(study: &Study, path: &str, statement: &str) -> Judgement {
         let shown = number::interval(&ratio, "");
         Some(format!("{shown} × write's CPU with {}", study.records[record].cell))
     };
-    let examples: Vec<String> =
-        [example(1.0, 1.0), example(2.0, 8.0), example(9.0, f64::MAX)].into_iter().flatten().collect();
+    let examples: Vec<String> = [example(1.0, 1.0), example(2.0, 8.0), example(9.0, f64::MAX)]
+        .into_iter()
+        .flatten()
+        .collect();
     Judgement {
         claim: None,
         statement: statement.into(),
@@ -386,9 +417,10 @@ fn split_costs(study: &Study) -> Judgement {
     };
     Judgement {
         claim: None,
-        statement: "Writing size line, event and line end each by itself costs more than the event \
+        statement:
+            "Writing size line, event and line end each by itself costs more than the event \
                     in one piece"
-            .into(),
+                .into(),
         verdict,
         because: format!("It took {low:.2} to {high:.2} times the CPU of one write per event."),
     }

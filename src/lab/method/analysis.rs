@@ -161,9 +161,12 @@ impl Study {
     }
 }
 
-/// The values of this variant in this metric, of the blocks that count.
+/// The values of this variant in this metric. What is counted is exact whatever disturbs the block;
+/// of times, only blocks that were not discarded.
 pub fn values(record: &Record, variant: usize, metric: usize) -> Vec<f64> {
-    counting(record, variant).filter_map(|block| value(block, metric)).collect()
+    let exact = record.metrics.get(metric).is_some_and(|metric| metric.kind == Kind::Count);
+    let counts = |block: &&Block| exact || block.discarded.is_none();
+    of_variant(record, variant).filter(counts).filter_map(|block| value(block, metric)).collect()
 }
 
 /// The same, summed up.
@@ -191,8 +194,11 @@ pub fn is_same(ratio: &Interval, threshold: f64) -> bool {
 }
 
 fn counting(record: &Record, variant: usize) -> impl Iterator<Item = &Block> {
-    let blocks = record.blocks.iter();
-    blocks.filter(move |block| block.variant == variant && block.discarded.is_none())
+    of_variant(record, variant).filter(move |block| block.discarded.is_none())
+}
+
+fn of_variant(record: &Record, variant: usize) -> impl Iterator<Item = &Block> {
+    record.blocks.iter().filter(move |block| block.variant == variant)
 }
 
 fn value(block: &Block, metric: usize) -> Option<f64> {
@@ -257,7 +263,7 @@ fn compare(record: &Record, variant: usize, metric: usize) -> Option<Comparison>
             let ratios: Vec<f64> =
                 ratios(record, variant, metric).into_iter().map(|(_, ratio)| ratio).collect();
             let differences: Vec<f64> = ratios.iter().map(|ratio| ratio.ln()).collect();
-            let (interval, p) = (bootstrap(record).ratio(&ratios)?, stats::wilcoxon(&differences));
+            let (interval, p) = (bootstrap(record).ratio(&ratios)?, stats::paired_t(&differences));
             Some(comparison(interval, stats::hodges_lehmann(&ratios)?, ratios.len(), p))
         }
     }

@@ -1,6 +1,6 @@
 //! What makes figures doubtful and can be seen in the figures themselves.
 
-use super::analysis::{Study, discarded_of, is_tested, ratios};
+use super::analysis::{Study, discarded_of, ratios};
 use super::record::{Doubt, Kind, Metric, Record};
 use super::stats;
 use std::collections::BTreeSet;
@@ -12,26 +12,21 @@ impl Study {
         let Some(known) = self.records.get(record) else { return Vec::new() };
         let mut doubts = known.doubts.clone();
         doubts.extend(too_noisy(known));
-        doubts.extend(self.too_few(known));
+        doubts.extend(too_few(known));
         doubts.extend(restarts_differ(known));
         doubts
     }
+}
 
-    /// Besides pairs for an interval there must be enough for a test to be able to reject anything,
-    /// after the correction for the number of comparisons.
-    fn too_few(&self, record: &Record) -> Option<Doubt> {
-        let metric = record.metrics.iter().position(|metric| metric.kind == Kind::Time)?;
-        let others = (0..record.variants.len()).filter(|&variant| variant != record.baseline);
-        let fewest = others.map(|variant| ratios(record, variant, metric).len()).min()?;
-        let tests = self.comparisons.iter().filter(|one| is_tested(&self.records, one)).count();
-        let needed = stats::pairs_needed(tests, 1.0 - record.method.confidence);
-        (fewest < needed).then(|| {
-            Doubt::TooFew(format!(
-                "{fewest} rounds; with {tests} comparisons a difference, however large, can only \
-                 be told from {needed} on"
-            ))
-        })
-    }
+/// Too few pairs have no interval.
+fn too_few(record: &Record) -> Option<Doubt> {
+    let metric = record.metrics.iter().position(|metric| metric.kind == Kind::Time)?;
+    let others = (0..record.variants.len()).filter(|&variant| variant != record.baseline);
+    let fewest = others.map(|variant| ratios(record, variant, metric).len()).min()?;
+    let needed = stats::OBSERVATIONS_MIN;
+    (fewest < needed).then(|| {
+        Doubt::TooFew(format!("{fewest} rounds; an interval takes {needed}, a narrow one more"))
+    })
 }
 
 fn too_noisy(record: &Record) -> Option<Doubt> {
@@ -109,11 +104,8 @@ mod tests {
     fn too_few_rounds_are_a_doubt() {
         let study = Study::new(vec![sample().rounds(1, 4).build()]);
         assert!(matches!(study.doubts(0)[..], [Doubt::TooFew(_)]), "{:?}", study.doubts(0));
-        let study = Study::new(vec![sample().rounds(1, 6).build()]);
+        let study = Study::new(vec![sample().rounds(1, 5).build()]);
         assert_eq!(study.doubts(0), []);
-        // Six rounds are enough for one comparison, not for two.
-        let study = Study::new(vec![sample().rounds(1, 6).build(); 2]);
-        assert!(matches!(study.doubts(1)[..], [Doubt::TooFew(_)]), "{:?}", study.doubts(1));
     }
 
     #[test]

@@ -325,7 +325,8 @@ pub fn doubts(lab: &Lab<'_>, cell: &Cell) -> Vec<Doubt> {
         let why = "the server and its subscribers share one processor";
         doubts.push(Doubt::Distorted(why.into()));
     }
-    let hungry = |variant: usize| cell.median(variant, IDLE.name).is_some_and(|idle| idle < IDLE_MIN);
+    let hungry =
+        |variant: usize| cell.median(variant, IDLE.name).is_some_and(|idle| idle < IDLE_MIN);
     let plan = cell.plan();
     let bound: Vec<&str> = (0..plan.variants.len())
         .filter(|&variant| hungry(variant))

@@ -160,7 +160,8 @@ impl Server {
                 break;
             }
         }
-        sys::trace::process_cpu_ns(self.pid()).map_err(|error| format!("the server's clock: {error}"))
+        sys::trace::process_cpu_ns(self.pid())
+            .map_err(|error| format!("the server's clock: {error}"))
     }
 }
 
