@@ -9,10 +9,11 @@
 //! Invariant: the same values with the same seed give the same figures, to the last bit.
 
 use fastrand::Rng;
+use serde::Serialize;
 use std::f64::consts::FRAC_PI_2;
 
 /// An estimate with the interval that holds the true value with the confidence that was asked for.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Interval {
     /// The interval's lower end.
     pub low: f64,
@@ -64,8 +65,8 @@ impl Bootstrap {
 
     /// The median. Nothing if there are fewer than [`OBSERVATIONS_MIN`].
     pub fn median(&self, values: &[f64]) -> Option<Interval> {
-        let mut draw = vec![0.0; values.len()];
-        self.interval(&[values], median(values)?, |rng| resampled_median(values, &mut draw, rng))
+        let mut resampler = Resampler::new(values);
+        self.interval(&[values], median(values)?, |rng| resampler.median(rng))
     }
 
     /// The median of ratios, each of which is of one pair; all are above 0.
@@ -77,11 +78,10 @@ impl Bootstrap {
     /// above 0.
     pub fn ratio_unpaired(&self, of: &[f64], to: &[f64]) -> Option<Interval> {
         let (of, to) = (logs(of), logs(to));
-        let (mut draw_of, mut draw_to) = (vec![0.0; of.len()], vec![0.0; to.len()]);
+        let (mut of_drawn, mut to_drawn) = (Resampler::new(&of), Resampler::new(&to));
         let difference = median(&of)? - median(&to)?;
-        let interval = self.interval(&[&of, &to], difference, |rng| {
-            resampled_median(&of, &mut draw_of, rng) - resampled_median(&to, &mut draw_to, rng)
-        })?;
+        let interval = self
+            .interval(&[&of, &to], difference, |rng| of_drawn.median(rng) - to_drawn.median(rng))?;
         Some(interval.map(f64::exp))
     }
 
@@ -212,16 +212,47 @@ fn of_sorted(sorted: &[f64], q: f64) -> Option<f64> {
     Some(below + (above - below) * place.fract())
 }
 
-/// The median of as many values as there are, drawn with replacement.
-fn resampled_median(values: &[f64], draw: &mut [f64], rng: &mut Rng) -> f64 {
-    draw.fill_with(|| values[rng.usize(..values.len())]);
-    let half = draw.len() / 2;
-    let (lower, &mut upper, _) = draw.select_nth_unstable_by(half, f64::total_cmp);
-    if !values.len().is_multiple_of(2) {
-        return upper;
+/// Draws as many values as there are, with replacement. To find the median of what was drawn it is
+/// enough to count how often each was, so nothing is sorted but once.
+struct Resampler {
+    sorted: Vec<f64>,
+    /// The place in `sorted` of each value as it was given. Draws are by the given order, so that
+    /// values and their negatives are drawn alike.
+    ranks: Vec<usize>,
+    /// How often each of `sorted` was drawn.
+    drawn: Vec<usize>,
+}
+
+impl Resampler {
+    fn new(values: &[f64]) -> Resampler {
+        let mut order: Vec<usize> = (0..values.len()).collect();
+        order.sort_by(|a, b| values[*a].total_cmp(&values[*b]));
+        let mut ranks = vec![0; values.len()];
+        for (rank, &place) in order.iter().enumerate() {
+            ranks[place] = rank;
+        }
+        let sorted = order.iter().map(|place| values[*place]).collect();
+        Resampler { sorted, ranks, drawn: vec![0; values.len()] }
     }
-    let lower = lower.iter().copied().max_by(f64::total_cmp);
-    f64::midpoint(lower.unwrap_or(upper), upper)
+
+    fn median(&mut self, rng: &mut Rng) -> f64 {
+        let n = self.ranks.len();
+        self.drawn.fill(0);
+        for _ in 0..n {
+            self.drawn[self.ranks[rng.usize(..n)]] += 1;
+        }
+        f64::midpoint(self.drawn_at((n - 1) / 2), self.drawn_at(n / 2))
+    }
+
+    /// The value at this place among what was drawn, had it been sorted.
+    fn drawn_at(&self, place: usize) -> f64 {
+        let mut passed = 0;
+        let reaches = |count: &usize| {
+            passed += count;
+            passed > place
+        };
+        self.drawn.iter().position(reaches).map_or(f64::NAN, |rank| self.sorted[rank])
+    }
 }
 
 #[cfg(test)]

@@ -1,14 +1,41 @@
 //! What people read: made from records alone.
+//!
+//! Invariant: a report is a pure function of the records. It reads no clock, no file and no
+//! environment, so whoever has the records can make it again, byte for byte.
 
 pub mod axis;
 pub mod chart;
+pub mod compare;
 pub mod figure;
+mod findings;
 mod heat;
+mod html;
+mod markdown;
 pub mod number;
+mod origin;
 pub mod standard;
 
+use crate::lab::experiments::Experiment;
+use crate::lab::method::record::Record;
+use findings::Findings;
+
+/// A report.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// A page that needs nothing beside it.
+    pub html: String,
+    /// A summary for the terminal.
+    pub markdown: String,
+}
+
+/// Makes a report of all records. The experiments come in the order in which they are given.
+pub fn render(experiments: &[&dyn Experiment], records: &[Record]) -> Report {
+    let findings = Findings::new(experiments, records);
+    Report { html: html::page(&findings), markdown: markdown::text(&findings) }
+}
+
 /// Text as it is written into HTML and SVG.
-pub fn escape(text: &str) -> String {
+fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for letter in text.chars() {
         match letter {
@@ -22,3 +49,6 @@ pub fn escape(text: &str) -> String {
     }
     escaped
 }
+
+#[cfg(test)]
+mod tests;
