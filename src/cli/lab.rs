@@ -7,7 +7,8 @@ use pushv::lab::experiments::{self, Experiment};
 use pushv::lab::method::cell::Stop;
 use pushv::lab::method::record::{Method, Profile, Record};
 use pushv::lab::method::{environment, network, store};
-use pushv::lab::report::{self, compare};
+use pushv::lab::report;
+use pushv::lab::report::compare::Changes;
 use pushv::lab::run::{Lab, Processors, Watch};
 use pushv::wire::date::HttpDate;
 use std::fs;
@@ -294,7 +295,7 @@ fn read(directory: &Path) -> Result<Vec<Record>, Failure> {
 /// Writes the report of the records in a directory, and prints its summary.
 fn publish(directory: &Path, json: bool) -> Result<(), Failure> {
     let records = read(directory)?;
-    let report = report::render(experiments::ALL, &records);
+    let report = report::render(experiments::REPORTED, &records);
     let page = directory.join("report.html");
     for (path, text) in [(&page, &report.html), (&directory.join("report.md"), &report.markdown)] {
         fs::write(path, text)
@@ -307,13 +308,13 @@ fn publish(directory: &Path, json: bool) -> Result<(), Failure> {
 
 fn compare(matches: &ArgMatches) -> Result<(), Failure> {
     let [before, after] = ["before", "after"].map(|name| read(&directory(matches, name)));
-    let comparison = compare::compare(&before?, &after?);
+    let changes = Changes::new(&before?, &after?);
     let text = match matches.get_flag("json") {
-        true => format!("{:#}\n", comparison.json()),
-        false => comparison.markdown(),
+        true => format!("{:#}\n", changes.to_json()),
+        false => changes.to_string(),
     };
     print(&text)?;
-    if comparison.has_regressed() { Err(Failure::Silent) } else { Ok(()) }
+    if changes.has_regressed() { Err(Failure::Silent) } else { Ok(()) }
 }
 
 /// A moment as a directory's name: `2026-11-24T031500Z`.

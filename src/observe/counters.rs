@@ -8,8 +8,11 @@ use std::fmt;
 pub struct Counters {
     /// The write path of streams.
     pub write: WriteCounters,
-    /// The same for answers: to publishers, to refused requests, of the admin listener.
+    /// The same for answers to publishers and to refused requests.
     pub answers: WriteCounters,
+    /// The same for answers of the admin listener, which counts apart so that whoever reads the
+    /// other counters does not change them.
+    pub admin_answers: WriteCounters,
     /// The loop.
     pub turns: TurnCounters,
     /// Events that were published.

@@ -83,7 +83,7 @@ impl Snapshot {
         out.counter("write_iovecs", "I/O vectors handed over by writev", write.iovecs)?;
         out.counter("write_frames", "Events taken off the logs for a subscriber", write.frames)?;
         let answers = &self.counters.answers;
-        let help = "System calls that write answers, which are no streams";
+        let help = "System calls that write answers, the admin listener's apart";
         out.counter("answer_calls", help, answers.data_calls() + answers.cork_calls)?;
         out.bytes("answer", "Bytes of answers that the kernel took", answers.bytes)?;
         let outcomes = [

@@ -1,6 +1,6 @@
 //! Events become writes: passes over the subscribers of topics, one slice of time per turn.
 
-use super::connection::Phase;
+use super::connection::{Door, Phase};
 use super::{Platform, Server};
 use crate::observe::counters::CloseReason;
 use crate::push::cursor::Cursor;
@@ -223,6 +223,7 @@ impl<P: Platform> Server<P> {
         let budget_bytes = self.config.turn.flush_budget_bytes;
         let counters = match streams {
             true => &mut self.counters.write,
+            false if connection.door == Door::Admin => &mut self.counters.admin_answers,
             false => &mut self.counters.answers,
         };
         let workspace = &mut self.workspace;

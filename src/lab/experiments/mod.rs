@@ -61,6 +61,13 @@ pub enum Rig {
 /// All experiments, in the order in which they are carried out and reported.
 pub const ALL: &[&dyn Experiment] = &[&write_vs_writev::WriteVsWritev, &socket_knobs::SocketKnobs];
 
+/// What a report can be about: these, and the rig itself.
+pub const REPORTED: &[&dyn Experiment] = &[
+    &aa::AgainstItself { rig: Rig::Both },
+    &write_vs_writev::WriteVsWritev,
+    &socket_knobs::SocketKnobs,
+];
+
 /// The experiment of that name.
 pub fn find(name: &str) -> Option<&'static dyn Experiment> {
     ALL.iter().copied().find(|experiment| experiment.name() == name)

@@ -344,24 +344,30 @@ fn less_than_write(study: &Study, path: &str, statement: &str) -> Judgement {
         .into_iter()
         .flatten()
         .collect();
+    let undecided = match findings.len() - told {
+        0 => String::new(),
+        some => format!(", and could not be told in {some}"),
+    };
+    let cells = findings.len();
     Judgement {
         claim: None,
         statement: statement.into(),
         verdict,
-        because: format!(
-            "With two events or more it took less CPU in {less} of {} cells, and could not be told \
-             in {}: {}.",
-            findings.len(),
-            findings.len() - told,
-            examples.join("; ")
-        ),
+        because: match examples.is_empty() {
+            true => "No interval could be had.".into(),
+            false => format!(
+                "With two events or more it took less CPU in {less} of {cells} cells{undecided}: {}.",
+                examples.join("; ")
+            ),
+        },
     }
 }
 
 /// Whether one vector per event is what one wants, or fewer and larger pieces.
 fn writev_is_best(study: &Study) -> Judgement {
     let mut beaten = Vec::new();
-    let many = cells(study, |burst| burst >= 8.0);
+    let told = |&record: &usize| study.ratio(record, "span", "writev", CPU.name()).is_some();
+    let many: Vec<usize> = cells(study, |burst| burst >= 8.0).into_iter().filter(told).collect();
     for &record in &many {
         for path in ["copy", "span"] {
             let ratio = study.ratio(record, path, "writev", CPU.name());
@@ -422,7 +428,10 @@ fn split_costs(study: &Study) -> Judgement {
                     in one piece"
                 .into(),
         verdict,
-        because: format!("It took {low:.2} to {high:.2} times the CPU of one write per event."),
+        because: match ratios.len() {
+            0 => "No interval could be had.".into(),
+            _ => format!("It took {low:.2} to {high:.2} times the CPU of one write per event."),
+        },
     }
 }
 

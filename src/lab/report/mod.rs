@@ -10,6 +10,7 @@ pub mod figure;
 mod findings;
 mod heat;
 mod html;
+mod json;
 mod markdown;
 pub mod number;
 mod origin;
@@ -20,18 +21,24 @@ use crate::lab::method::record::Record;
 use findings::Findings;
 
 /// A report.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Report {
     /// A page that needs nothing beside it.
     pub html: String,
     /// A summary for the terminal.
     pub markdown: String,
+    /// The summary for scripts.
+    pub json: serde_json::Value,
 }
 
 /// Makes a report of all records. The experiments come in the order in which they are given.
 pub fn render(experiments: &[&dyn Experiment], records: &[Record]) -> Report {
     let findings = Findings::new(experiments, records);
-    Report { html: html::page(&findings), markdown: markdown::text(&findings) }
+    Report {
+        html: html::page(&findings),
+        markdown: markdown::text(&findings),
+        json: json::value(&findings),
+    }
 }
 
 /// Text as it is written into HTML and SVG.

@@ -3,17 +3,17 @@
 use super::figure::{Axis, Figure, Series, Table};
 use super::number;
 use crate::lab::method::analysis::{Finding, Study, place_of};
-use crate::lab::method::record::{Better, Metric, Record};
+use crate::lab::method::record::{Better, Kind, Metric, Record};
 use crate::lab::method::stats::Interval;
 use crate::load::tally::Distribution;
 
-/// One metric: a row a cell, a column a variant, in each the median with its interval and a mark
-/// of how it compares with the baseline. Nothing if the metric was not measured.
+/// One metric: a row a cell, a column a variant, in each the median, with its interval if it is a
+/// time, and a mark of how it compares with the baseline. Nothing if the metric was not measured.
 pub fn metric_table(study: &Study, metric: &str, title: &str) -> Option<Table> {
     table(study, metric, title, |record, variant, place| {
         let summary = study.summary(record, variant, place)?;
-        let unit = &study.records[record].metrics[place].unit;
-        Some(match summary.interval {
+        let Metric { unit, kind, .. } = &study.records[record].metrics[place];
+        Some(match summary.interval.filter(|_| *kind == Kind::Time) {
             Some(interval) if interval.low < interval.high => number::interval(&interval, unit),
             _ => number::with_unit(summary.median, unit),
         })
