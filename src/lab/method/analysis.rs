@@ -169,7 +169,16 @@ pub fn values(record: &Record, variant: usize, metric: usize) -> Vec<f64> {
     of_variant(record, variant).filter(counts).filter_map(|block| value(block, metric)).collect()
 }
 
-/// The same, summed up.
+/// The same, the values of each restart by themselves.
+pub fn values_by_restart(record: &Record, variant: usize, metric: usize) -> Vec<Vec<f64>> {
+    let mut restarts: BTreeMap<u32, Vec<f64>> = BTreeMap::new();
+    for block in counting(record, variant) {
+        restarts.entry(block.restart).or_default().extend(value(block, metric));
+    }
+    restarts.into_values().filter(|values| !values.is_empty()).collect()
+}
+
+/// The values of this variant in this metric, summed up.
 pub fn summary(record: &Record, variant: usize, metric: usize) -> Option<Summary> {
     let values = values(record, variant, metric);
     let (q1, q3) = stats::quartiles(&values)?;

@@ -65,8 +65,8 @@ impl Bootstrap {
 
     /// The median. Nothing if there are fewer than [`OBSERVATIONS_MIN`].
     pub fn median(&self, values: &[f64]) -> Option<Interval> {
-        let mut resampler = Resampler::new(values);
-        self.interval(&[values], median(values)?, |rng| resampler.median(rng))
+        let mut resampler = Resampler::new(&[values]);
+        self.interval(values.len(), median(values)?, |rng| resampler.median(rng))
     }
 
     /// The median of ratios, each of which is of one pair; all are above 0.
@@ -74,24 +74,28 @@ impl Bootstrap {
         Some(self.median(&logs(ratios))?.map(f64::exp))
     }
 
-    /// The ratio of two medians, for groups whose values do not belong together in pairs; all are
-    /// above 0.
-    pub fn ratio_unpaired(&self, of: &[f64], to: &[f64]) -> Option<Interval> {
-        let (of, to) = (logs(of), logs(to));
-        let (mut of_drawn, mut to_drawn) = (Resampler::new(&of), Resampler::new(&to));
-        let difference = median(&of)? - median(&to)?;
-        let interval = self
-            .interval(&[&of, &to], difference, |rng| of_drawn.median(rng) - to_drawn.median(rng))?;
+    /// The ratio of two medians whose values do not belong together in pairs, and were made in
+    /// groups (the blocks of one life of the processes). What is decided by chance once for a whole
+    /// group cannot be seen within it, so groups are drawn first, and then the values of each
+    /// (Davison and Hinkley, *Bootstrap Methods and their Application*, 1997, section 3.8). All
+    /// values are above 0.
+    pub fn ratio_unpaired(&self, of: &[Vec<f64>], to: &[Vec<f64>]) -> Option<Interval> {
+        let [of, to] = [of, to].map(|set| set.iter().map(|one| logs(one)).collect::<Vec<_>>());
+        let [all_of, all_to] = [&of, &to].map(|set| set.concat());
+        let difference = median(&all_of)? - median(&all_to)?;
+        let (mut of, mut to) = (Resampler::new(&of), Resampler::new(&to));
+        let fewest = all_of.len().min(all_to.len());
+        let interval = self.interval(fewest, difference, |rng| of.median(rng) - to.median(rng))?;
         Some(interval.map(f64::exp))
     }
 
     fn interval(
         &self,
-        groups: &[&[f64]],
+        observations: usize,
         mid: f64,
         mut estimate: impl FnMut(&mut Rng) -> f64,
     ) -> Option<Interval> {
-        if groups.iter().any(|group| group.len() < OBSERVATIONS_MIN) {
+        if observations < OBSERVATIONS_MIN {
             return None;
         }
         let mut rng = Rng::with_seed(self.seed);
@@ -212,34 +216,42 @@ fn of_sorted(sorted: &[f64], q: f64) -> Option<f64> {
     Some(below + (above - below) * place.fract())
 }
 
-/// Draws as many values as there are, with replacement. To find the median of what was drawn it is
-/// enough to count how often each was, so nothing is sorted but once.
+/// Draws as many groups as there are, with replacement, and of each as many values as it has. To
+/// find the median of what was drawn it is enough to count how often each value was, so nothing is
+/// sorted but once.
 struct Resampler {
     sorted: Vec<f64>,
-    /// The place in `sorted` of each value as it was given. Draws are by the given order, so that
-    /// values and their negatives are drawn alike.
-    ranks: Vec<usize>,
+    /// The place in `sorted` of each value, group by group, as they were given. Draws are by the
+    /// given order, so that values and their negatives are drawn alike.
+    ranks: Vec<Vec<usize>>,
     /// How often each of `sorted` was drawn.
     drawn: Vec<usize>,
 }
 
 impl Resampler {
-    fn new(values: &[f64]) -> Resampler {
+    fn new<G: AsRef<[f64]>>(groups: &[G]) -> Resampler {
+        let values: Vec<f64> = groups.iter().flat_map(AsRef::as_ref).copied().collect();
         let mut order: Vec<usize> = (0..values.len()).collect();
         order.sort_by(|a, b| values[*a].total_cmp(&values[*b]));
         let mut ranks = vec![0; values.len()];
         for (rank, &place) in order.iter().enumerate() {
             ranks[place] = rank;
         }
+        let mut ranks = ranks.into_iter();
+        let ranks = groups.iter().map(|group| ranks.by_ref().take(group.as_ref().len()).collect());
         let sorted = order.iter().map(|place| values[*place]).collect();
-        Resampler { sorted, ranks, drawn: vec![0; values.len()] }
+        Resampler { sorted, ranks: ranks.collect(), drawn: vec![0; values.len()] }
     }
 
     fn median(&mut self, rng: &mut Rng) -> f64 {
-        let n = self.ranks.len();
         self.drawn.fill(0);
-        for _ in 0..n {
-            self.drawn[self.ranks[rng.usize(..n)]] += 1;
+        let mut n = 0;
+        for _ in 0..self.ranks.len() {
+            let group = &self.ranks[rng.usize(..self.ranks.len())];
+            for _ in 0..group.len() {
+                self.drawn[group[rng.usize(..group.len())]] += 1;
+            }
+            n += group.len();
         }
         f64::midpoint(self.drawn_at((n - 1) / 2), self.drawn_at(n / 2))
     }
@@ -367,9 +379,23 @@ mod tests {
         let bootstrap = Bootstrap::new(0.95, 1);
         assert_eq!(bootstrap.median(&[1.0; 4]), None);
         assert_eq!(bootstrap.median(&[1.0; 5]), Some(Interval::exact(1.0)));
-        assert_eq!(bootstrap.ratio_unpaired(&[2.0; 5], &[1.0; 4]), None);
-        let twice = bootstrap.ratio_unpaired(&[2.0; 5], &[1.0; 6]).unwrap();
+        assert_eq!(bootstrap.ratio_unpaired(&[vec![2.0; 5]], &[vec![1.0; 4]]), None);
+        let groups = [vec![1.0; 3], vec![1.0; 3]];
+        let twice = bootstrap.ratio_unpaired(&[vec![2.0; 5]], &groups).unwrap();
         near(twice.mid, 2.0);
         near(twice.high, 2.0);
+    }
+
+    #[test]
+    fn what_groups_have_in_common_widens_the_interval() {
+        let bootstrap = Bootstrap::new(0.95, 1);
+        let width = |groups: &[Vec<f64>]| {
+            let ratio = bootstrap.ratio_unpaired(groups, &[vec![1.0; 5]]).unwrap();
+            ratio.high / ratio.low
+        };
+        let together = vec![1.0, 1.0, 1.0, 1.1, 1.1, 1.1, 1.2, 1.2, 1.2];
+        let apart: Vec<Vec<f64>> = together.chunks(3).map(<[f64]>::to_vec).collect();
+        near(width(&apart), 1.2);
+        assert!(width(&[together]) <= 1.2);
     }
 }

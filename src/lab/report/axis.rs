@@ -121,7 +121,7 @@ fn linear_ticks(low: f64, high: f64) -> Vec<f64> {
 /// Powers of ten; with twice and five times of them where these alone would be few.
 fn log_ticks(low: f64, high: f64) -> Vec<f64> {
     let decades = (high / low).log10();
-    let factors: &[f64] = if decades < 2.5 { &[1.0, 2.0, 5.0] } else { &[1.0] };
+    let factors: &[f64] = if decades < 3.0 { &[1.0, 2.0, 5.0] } else { &[1.0] };
     let every = (decades / 8.0).ceil().max(1.0) as i32;
     let exponents = low.log10().floor() as i32..=high.log10().ceil() as i32;
     let ticks = exponents

@@ -52,7 +52,7 @@ pub(super) const LETTER: i32 = 14;
 const LEFT: i32 = 150;
 pub(super) const LEFT_OF_FIELD: i32 = 190;
 const RIGHT: i32 = WIDTH - 40;
-const TOP: i32 = 60;
+const TOP: i32 = 84;
 const BELOW: i32 = 110;
 const LEGEND_ROW: i32 = 44;
 
@@ -123,7 +123,7 @@ impl Frame {
         line(root, &[(LEFT, self.bottom), (RIGHT, self.bottom)], INK, 2)?;
         let middle = (LEFT + RIGHT) / 2;
         text(root, &with_scale(x), (middle, self.bottom + 78), HPos::Center)?;
-        text(root, &with_scale(y), (10, self.top - 36), HPos::Left)
+        text(root, &with_scale(y), (0, self.top - 52), HPos::Left)
     }
 }
 

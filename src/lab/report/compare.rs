@@ -7,7 +7,7 @@
 use super::markdown::columns_below;
 use super::number;
 use super::origin::{profile_name, unique};
-use crate::lab::method::analysis::{is_same, place_of, values};
+use crate::lab::method::analysis::{is_same, place_of, values_by_restart};
 use crate::lab::method::record::{Better, Kind, Metric, Record};
 use crate::lab::method::stats::{self, Bootstrap, Interval};
 use serde::Serialize;
@@ -108,8 +108,8 @@ impl Changes {
             let Some(old_variant) = place_of(old, &known.name) else { continue };
             for (metric, known_metric) in new.metrics.iter().enumerate() {
                 let Some(old_metric) = old.metric(&known_metric.name) else { continue };
-                let before = values(old, old_variant, old_metric);
-                let after = values(new, variant, metric);
+                let before = values_by_restart(old, old_variant, old_metric);
+                let after = values_by_restart(new, variant, metric);
                 match Change::new(new, &known.name, known_metric, &before, &after) {
                     Some(change) => self.changes.push(change),
                     // What neither measured is not missed.
@@ -126,15 +126,15 @@ impl Change {
         record: &Record,
         variant: &str,
         metric: &Metric,
-        before: &[f64],
-        after: &[f64],
+        before: &[Vec<f64>],
+        after: &[Vec<f64>],
     ) -> Option<Change> {
         let method = &record.method;
-        let (old, new) = (stats::median(before)?, stats::median(after)?);
+        let (old, new) = (stats::median(&before.concat())?, stats::median(&after.concat())?);
         let ratio = match metric.kind {
             Kind::Count if old == new => Interval::exact(1.0),
             Kind::Count => Interval::exact(new / old),
-            Kind::Time if before.iter().chain(after).all(|value| *value > 0.0) => {
+            Kind::Time if before.iter().chain(after).flatten().all(|value| *value > 0.0) => {
                 let bootstrap = Bootstrap::new(method.confidence, method.seed);
                 bootstrap.ratio_unpaired(after, before)?
             }
@@ -291,14 +291,12 @@ mod tests {
 
     #[test]
     fn noise_is_not_a_regression() {
-        let build = |seed| sample("small", 1.0).noise(0.05).rounds(5, 12).seed(seed).build();
-        let regressed = (0..40).filter(|seed| {
-            Changes::new(&[build(2 * seed)], &[build(2 * seed + 1)]).has_regressed()
-        });
-        // Without pairs, the whole noise of the restarts is in the ratio; what is asserted is that
-        // it is rarely mistaken for more than it is.
-        let regressed = regressed.count();
-        assert!(regressed <= 24, "{regressed} of 40");
+        let build = |seed| sample("small", 1.0).noise(0.05).seed(seed).build();
+        let regressed =
+            |seed: &u64| Changes::new(&[build(2 * seed)], &[build(2 * seed + 1)]).has_regressed();
+        // In each there are two times that can seem to become worse.
+        let regressed = (0..20).filter(regressed).count();
+        assert!(regressed <= 3, "{regressed} of 20");
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub(super) fn draw(
 ) -> Drawn {
     let bottom = TOP + ROW * y.1.len() as i32;
     let column = (WIDTH - LEFT_OF_FIELD - 20) / x.1.len().max(1) as i32;
-    text(root, &y.0, (10, TOP - 34), HPos::Left)?;
+    text(root, &y.0, (0, TOP - 34), HPos::Left)?;
     for (row, (name, ratios)) in y.1.iter().zip(ratios).enumerate() {
         let low = bottom - ROW * row as i32;
         text(root, name, (LEFT_OF_FIELD - 16, low - ROW / 2), HPos::Right)?;

@@ -10,8 +10,11 @@ pub fn with_unit(value: f64, unit: &str) -> String {
 }
 
 /// An estimate with its interval, in the unit and to the digit of the estimate:
-/// `1.23 [1.20–1.26] µs`.
+/// `1.23 [1.20–1.26] µs`. What is known exactly stands alone.
 pub fn interval(value: &Interval, unit: &str) -> String {
+    if value.low == value.high {
+        return with_unit(value.mid, unit);
+    }
     let (divisor, name) = scale(value.mid, unit);
     let decimals = decimals(value.mid / divisor);
     let [low, mid, high] =
@@ -150,6 +153,7 @@ mod tests {
         let interval = |low, mid, high, unit| interval(&Interval { low, mid, high }, unit);
         assert_eq!(interval(1200.0, 1230.0, 1264.0, "ns"), "1.23 [1.20–1.26] µs");
         assert_eq!(interval(980.0, 1000.0, 1030.0, "ns"), "1.00 [0.98–1.03] µs");
+        assert_eq!(interval(4.0, 4.0, 4.0, "calls"), "4.00 calls");
         assert_eq!(interval(0.8, 0.87, 0.9, ""), "0.870 [0.800–0.900]");
     }
 

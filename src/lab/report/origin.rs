@@ -47,7 +47,7 @@ pub(super) fn method(records: &[Record]) -> Facts {
             let part = number::percent(of.wait_max);
             format!("if its processes waited for a processor for more than {part} of its time")
         }),
-        fact("seed of the order", |of| of.seed.to_string()),
+        ("seeds of the order".into(), seeds(records)),
     ]
 }
 
@@ -83,6 +83,15 @@ pub(super) fn environment(records: &[Record]) -> Facts {
 pub(super) fn commands(records: &[Record]) -> Vec<String> {
     let lines = records.iter().map(|record| record.command.join(" "));
     unique(lines).into_iter().filter(|line| !line.is_empty()).collect()
+}
+
+/// A seed a cell may be many: all of them are in the records.
+fn seeds(records: &[Record]) -> String {
+    let seeds = unique(records.iter().map(|record| record.method.seed.to_string()));
+    match seeds.as_slice() {
+        [first, .., last] => format!("{first} to {last}, {} in all", seeds.len()),
+        one => one.concat(),
+    }
 }
 
 pub(super) fn profile_name(profile: Profile) -> &'static str {

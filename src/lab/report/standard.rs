@@ -10,29 +10,56 @@ use crate::load::tally::Distribution;
 /// One metric: a row a cell, a column a variant, in each the median, with its interval if it is a
 /// time, and a mark of how it compares with the baseline. Nothing if the metric was not measured.
 pub fn metric_table(study: &Study, metric: &str, title: &str) -> Option<Table> {
-    table(study, metric, title, |record, variant, place| {
+    table(study, metric, title, "Medians of the blocks", |record, variant, place| {
         let summary = study.summary(record, variant, place)?;
         let Metric { unit, kind, .. } = &study.records[record].metrics[place];
-        Some(match summary.interval.filter(|_| *kind == Kind::Time) {
-            Some(interval) if interval.low < interval.high => number::interval(&interval, unit),
-            _ => number::with_unit(summary.median, unit),
+        Some(match kind {
+            Kind::Time => number::interval(&summary.estimate(), unit),
+            Kind::Count => number::with_unit(summary.median, unit),
         })
     })
 }
 
 /// One metric as parts of the baseline: a row a cell, a column a variant.
 pub fn ratio_table(study: &Study, metric: &str, title: &str) -> Option<Table> {
-    table(study, metric, title, |record, variant, place| {
+    table(study, metric, title, "Parts of the baseline", |record, variant, place| {
         if variant == study.records[record].baseline {
             return study.summary(record, variant, place).map(|_| "1".into());
         }
-        let ratio = study.compare(record, variant, place)?.ratio;
-        Some(match ratio.low < ratio.high {
-            true => number::interval(&ratio, ""),
-            false => number::with_unit(ratio.mid, ""),
-        })
+        Some(number::interval(&study.compare(record, variant, place)?.ratio, ""))
     })
 }
+
+/// The percentiles of one metric: a row a variant of a cell. The percentile of 99.9 % is shown where
+/// there are enough values beyond it to know it. Nothing if no block has kept its values.
+pub fn percentile_table(study: &Study, metric: &str, title: &str) -> Option<Table> {
+    let variants = study.records.iter().enumerate().flat_map(|(place, record)| {
+        record.variants.iter().enumerate().map(move |(variant, _)| (place, variant))
+    });
+    let rows = variants.filter_map(|(place, variant)| {
+        let values = study.distribution(place, variant, metric)?;
+        let record = &study.records[place];
+        let mut row = vec![format!("{}, {}", record.cell, record.variants[variant].name)];
+        let part = |q| number::with_unit(values.quantile(q) as f64, "ns");
+        row.extend([0.5, 0.9, 0.99].map(part));
+        let is_known = values.count() >= VALUES_FOR_P999;
+        row.push(if is_known { part(0.999) } else { "–".into() });
+        row.push(number::with_unit(values.max() as f64, "ns"));
+        row.push(values.count().to_string());
+        Some(row)
+    });
+    let rows: Vec<Vec<String>> = rows.collect();
+    (!rows.is_empty()).then(|| Table {
+        title: title.into(),
+        columns: ["cell", "p50", "p90", "p99", "p99.9", "max", "values"].map(String::from).to_vec(),
+        rows,
+        note: "All blocks together: percentiles of the merged histograms, none of them averaged."
+            .into(),
+    })
+}
+
+/// A hundred values lie beyond the percentile of 99.9 % then.
+const VALUES_FOR_P999: u64 = 100_000;
 
 /// The medians of one metric with their intervals, a line a variant, along a factor that is a
 /// number. Of the other factors only cells with the `fixed` values are shown. Nothing if there are
@@ -136,6 +163,7 @@ fn table(
     study: &Study,
     metric: &str,
     title: &str,
+    figures: &str,
     show: impl Fn(usize, usize, usize) -> Option<String>,
 ) -> Option<Table> {
     let known = known(study, metric)?;
@@ -152,10 +180,15 @@ fn table(
         std::iter::once(record.cell.clone()).chain(cells).collect()
     });
     let columns = std::iter::once("cell".into()).chain(names.iter().cloned()).collect();
-    Some(Table { title: title.into(), columns, rows: rows.collect(), note: note(study, known) })
+    Some(Table {
+        title: title.into(),
+        columns,
+        rows: rows.collect(),
+        note: note(study, known, figures),
+    })
 }
 
-fn note(study: &Study, metric: &Metric) -> String {
+fn note(study: &Study, metric: &Metric, figures: &str) -> String {
     let Some(record) = study.records.first() else { return String::new() };
     let better = match metric.better {
         Better::Less => ", less is better",
@@ -167,8 +200,7 @@ fn note(study: &Study, metric: &Metric) -> String {
     let threshold = number::percent(record.method.threshold);
     let baseline = record.variants.get(record.baseline).map_or("", |variant| variant.name.as_str());
     format!(
-        "{title}{better}. Medians of the blocks, with {confidence} intervals. Against {baseline}: \
-         ▼ less, ▲ more, ≈ no practical difference (within {threshold}), ? cannot be told."
+        "{title}{better}. {figures}, with {confidence} intervals. Against {baseline}, round by round: ▼ less, ▲ more, ≈ no practical difference (within {threshold}), ? cannot be told."
     )
 }
 
@@ -218,20 +250,21 @@ fn is_wide(values: impl Iterator<Item = f64>) -> bool {
 /// The factor from which on an axis is logarithmic.
 const WIDE: f64 = 8.0;
 
-/// The distribution as a line that is fine enough for a chart.
+/// The distribution as a line that is fine enough for a chart: a point for each of its values, but
+/// not two where less than a 200th of all lies between.
 fn steps(values: &Distribution) -> Vec<(f64, f64)> {
-    let parts = (0..=STEPS).map(|step| f64::from(step) / f64::from(STEPS));
+    let Some(histogram) = values.as_histogram() else { return Vec::new() };
+    let (all, mut passed) = (values.count() as f64, 0);
     let mut steps: Vec<(f64, f64)> = Vec::new();
-    for (value, part) in parts.map(|part| (values.quantile(part) as f64, part)) {
-        match steps.last_mut() {
-            Some(last) if last.0 == value => last.1 = part,
-            _ => steps.push((value, part)),
+    for step in histogram.iter_recorded() {
+        passed += step.count_at_value();
+        let (value, part) = (step.value_iterated_to() as f64, passed as f64 / all);
+        if part == 1.0 || steps.last().is_none_or(|last| part - last.1 >= 1.0 / 200.0) {
+            steps.push((value, part));
         }
     }
     steps
 }
-
-const STEPS: u32 = 200;
 
 #[cfg(test)]
 mod tests {
@@ -297,6 +330,9 @@ mod tests {
         assert!(series[0].1.is_sorted_by(|a, b| a.0 < b.0 && a.1 < b.1));
         assert_eq!(series[0].1.last().map(|last| last.1), Some(1.0));
         assert_eq!(distribution_chart(&study, 1, "cpu_ns", ""), None);
+        let table = percentile_table(&study, "cpu_ns", "Time").unwrap();
+        let row = ["10 subscribers, other", "500 µs", "900 µs", "990 µs", "–", "999 µs", "999"];
+        assert_eq!(table.rows, [row]);
     }
 
     #[test]

@@ -1,7 +1,10 @@
-//! Reports of made-up records.
+//! Reports of made-up records. After a change of their looks, look at them ([`page`]), and then
+//! write the snapshots anew: `INSTA_UPDATE=always cargo test --lib lab::report`.
 
 use super::figure::{Figure, Table};
-use super::standard::{distribution_chart, heat_chart, interval_chart, metric_table, ratio_table};
+use super::standard::{
+    distribution_chart, heat_chart, interval_chart, metric_table, percentile_table, ratio_table,
+};
 use super::{Report, render};
 use crate::lab::experiments::{Experiment, Judgement, Verdict};
 use crate::lab::method::analysis::Study;
@@ -46,7 +49,9 @@ impl Experiment for Toy {
 
     fn tables(&self, study: &Study) -> Vec<Table> {
         let calls = ratio_table(study, "calls", "Write calls, as parts of the baseline");
-        metric_table(study, "cpu_ns", "Server CPU per delivery").into_iter().chain(calls).collect()
+        let latencies = percentile_table(study, "latency_ns", "Latency");
+        let cpu = metric_table(study, "cpu_ns", "Server CPU per delivery");
+        [cpu, calls, latencies].into_iter().flatten().collect()
     }
 
     fn figures(&self, study: &Study) -> Vec<Figure> {
@@ -97,7 +102,7 @@ fn toy(burst: u32, subscribers: u32) -> Sample {
         .variant("write", &[base, 4.0])
         .variant("writev", &[base * 0.6, 1.0])
         .variant("copy <all>", &[base * f64::from(subscribers).log10() * 0.6, 1.0])
-        .rounds(5, 8)
+        .rounds(3, 8)
 }
 
 fn latencies(variant: usize) -> Sampled {
