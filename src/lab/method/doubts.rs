@@ -18,11 +18,17 @@ impl Study {
     }
 }
 
-/// Too few pairs have no interval.
+/// Too few pairs have no interval. What a variant does not have at all (a copy, where nothing is
+/// copied) is not missed.
 fn too_few(record: &Record) -> Option<Doubt> {
-    let metric = record.metrics.iter().position(|metric| metric.kind == Kind::Time)?;
-    let others = (0..record.variants.len()).filter(|&variant| variant != record.baseline);
-    let fewest = others.map(|variant| ratios(record, variant, metric).len()).min()?;
+    let metrics = record.metrics.iter().enumerate();
+    let times = metrics.filter(|(_, metric)| metric.kind == Kind::Time);
+    let others = || (0..record.variants.len()).filter(|&one| one != record.baseline);
+    let pairs = times.flat_map(|(metric, _)| {
+        others().map(move |variant| ratios(record, variant, metric).len())
+    });
+    let discarded = record.blocks.iter().all(|block| block.discarded.is_some());
+    let fewest = pairs.filter(|&pairs| pairs > 0).min().or(discarded.then_some(0))?;
     let needed = stats::OBSERVATIONS_MIN;
     (fewest < needed).then(|| {
         Doubt::TooFew(format!("{fewest} rounds; an interval takes {needed}, a narrow one more"))

@@ -62,8 +62,9 @@ pub fn percentile_table(study: &Study, metric: &str, title: &str) -> Option<Tabl
 const VALUES_FOR_P999: u64 = 100_000;
 
 /// The medians of one metric with their intervals, a line a variant, along a factor that is a
-/// number. Of the other factors only cells with the `fixed` values are shown. Nothing if there are
-/// not at least two places on the axis.
+/// number. Only cells with the `fixed` values of the other factors are shown; whoever leaves one of
+/// these open gets several points above each other. Nothing if there are not at least two places on
+/// the axis.
 pub fn interval_chart(
     study: &Study,
     metric: &str,
@@ -200,7 +201,8 @@ fn note(study: &Study, metric: &Metric, figures: &str) -> String {
     let threshold = number::percent(record.method.threshold);
     let baseline = record.variants.get(record.baseline).map_or("", |variant| variant.name.as_str());
     format!(
-        "{title}{better}. {figures}, with {confidence} intervals. Against {baseline}, round by round: ▼ less, ▲ more, ≈ no practical difference (within {threshold}), ? cannot be told."
+        "{title}{better}. {figures}, with {confidence} intervals. Against {baseline}, round by \
+         round: ▼ less, ▲ more, ≈ no practical difference (within {threshold}), ? cannot be told."
     )
 }
 
