@@ -245,7 +245,8 @@ fn mark(root: &Area<'_>, (x, y): Point, series: usize) -> Drawn {
         let points: Vec<Point> = points.iter().map(|(dx, dy)| (x + dx, y + dy)).collect();
         root.draw(&Polygon::new(points, colour.filled()))
     };
-    match series % COLOURS {
+    // The ninth has the colour of the first again, but not its shape.
+    match (series + series / COLOURS) % COLOURS {
         0 => root.draw(&Circle::new((x, y), 10, colour.filled())),
         1 => polygon(&[(-9, -9), (9, -9), (9, 9), (-9, 9)]),
         2 => polygon(&[(0, -13), (12, 9), (-12, 9)]),
