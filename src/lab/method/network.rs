@@ -34,7 +34,12 @@ pub fn prepare(wanted: bool) -> Network {
 }
 
 fn enter() -> Result<(), String> {
-    network::unshare_network().map_err(|why| format!("no network namespace: {why}"))?;
+    network::unshare_network().map_err(|why| match why.kind() {
+        io::ErrorKind::InvalidInput => "no network namespace: this user needs a user namespace \
+             for it, which a process that has several threads cannot get"
+            .to_string(),
+        _ => format!("no network namespace: {why}"),
+    })?;
     network::set_loopback(MTU_BYTES).map_err(|why| format!("loopback in the namespace: {why}"))?;
     // Thousands of connections to one listener want more ports than the 28,000 that are usual. If
     // that fails, there are those.
