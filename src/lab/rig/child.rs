@@ -46,18 +46,37 @@ impl<O: Serialize, A: DeserializeOwned> Child<O, A> {
     /// # Errors
     /// What the process says went wrong, or that it says nothing.
     pub fn ask(&mut self, order: &O) -> Result<A, String> {
+        self.tell(order)?;
+        self.hear()
+    }
+
+    /// Gives an order, and does not wait. The answer has to be [heard](Child::hear) before the next.
+    ///
+    /// # Errors
+    /// If the process has ended.
+    pub fn tell(&mut self, order: &O) -> Result<(), String> {
         let mut line = serde_json::to_vec(order).map_err(|error| error.to_string())?;
         line.push(b'\n');
-        let gone = |error: std::io::Error| match error.kind() {
-            ErrorKind::WouldBlock => format!("no answer within {} s", PATIENCE.as_secs()),
-            _ => format!("a process that measures has ended: {error}"),
-        };
-        self.socket.get_mut().write_all(&line).map_err(gone)?;
-        line.clear();
+        self.socket.get_mut().write_all(&line).map_err(gone)
+    }
+
+    /// Waits for the answer to the order that was given.
+    ///
+    /// # Errors
+    /// As [`Child::ask`].
+    pub fn hear(&mut self) -> Result<A, String> {
+        let mut line = Vec::new();
         if self.socket.read_until(b'\n', &mut line).map_err(gone)? == 0 {
             return Err(gone(ErrorKind::UnexpectedEof.into()));
         }
         serde_json::from_slice::<Result<A, String>>(&line).map_err(|error| error.to_string())?
+    }
+}
+
+fn gone(error: std::io::Error) -> String {
+    match error.kind() {
+        ErrorKind::WouldBlock => format!("no answer within {} s", PATIENCE.as_secs()),
+        _ => format!("a process that measures has ended: {error}"),
     }
 }
 
