@@ -1,0 +1,121 @@
+//! The side that gives the orders, and makes blocks of the answers.
+
+use super::block::{Block, Task};
+use super::fill::Filled;
+use super::peer::SUBCOMMAND;
+use super::{Answer, Opened, Order, Reader};
+use crate::lab::method::cell::Measured;
+use crate::lab::method::record::{Better, Kind, Metric, Noise, Work};
+use crate::lab::rig::child::Child;
+use crate::lab::run::{Lab, Processors};
+use std::process::Command;
+
+/// A process that measures, and the process of its reader if that is to be one of its own.
+#[derive(Debug)]
+pub struct Bench {
+    child: Child<Order, Answer>,
+    /// What it knows of itself.
+    pub opened: Opened,
+}
+
+impl Bench {
+    /// Starts it in the laboratory.
+    ///
+    /// # Errors
+    /// Why it cannot be.
+    pub fn open(lab: &Lab<'_>, reader: Reader) -> Result<Bench, String> {
+        Bench::start(lab.command(SUBCOMMAND), lab.processors, reader)
+    }
+
+    /// Starts it by `command`, which is to call [`run`](super::run) with its standard input.
+    ///
+    /// # Errors
+    /// Why it cannot be.
+    pub fn start(
+        command: Command,
+        processors: Processors,
+        reader: Reader,
+    ) -> Result<Bench, String> {
+        let mut child = Child::spawn(command)?;
+        let Processors { subject, other } = processors;
+        let order = Order::Open { reader, processor: subject, reader_processor: other };
+        match child.ask(&order)? {
+            Answer::Opened(opened) => Ok(Bench { child, opened }),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Measures a block. That everything has arrived was checked.
+    ///
+    /// # Errors
+    /// What went wrong: a call that did not take everything, or something that did not arrive.
+    pub fn measure(&mut self, task: Task) -> Result<Block, String> {
+        match self.child.ask(&Order::Measure(task))? {
+            Answer::Block(block) => Ok(*block),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Fills a connection whose reader does not read.
+    ///
+    /// # Errors
+    /// What went wrong.
+    pub fn fill(&mut self, piece_bytes: usize, total_bytes: usize) -> Result<Filled, String> {
+        match self.child.ask(&Order::Fill { piece_bytes, total_bytes })? {
+            Answer::Filled(filled) => Ok(filled),
+            other => Err(unexpected(&other)),
+        }
+    }
+}
+
+fn unexpected(answer: &Answer) -> String {
+    format!("an answer to another question: {answer:?}")
+}
+
+/// What a [`Block`] says of each call.
+pub fn metrics() -> Vec<Metric> {
+    let time = |name: &str, title: &str| Metric {
+        name: name.into(),
+        title: title.into(),
+        unit: "ns".into(),
+        kind: Kind::Time,
+        better: Better::Less,
+    };
+    let segments = Metric {
+        name: "segments".into(),
+        title: "segments sent".into(),
+        unit: String::new(),
+        kind: Kind::Count,
+        better: Better::Neither,
+    };
+    vec![
+        time(MEDIAN_NS, "time of a call, median"),
+        time("mean_ns", "time of a call, mean"),
+        time("cpu_ns", "processor time of a call, its clock included"),
+        segments,
+    ]
+}
+
+/// The metric that is judged by, and of which each call is a value.
+pub const MEDIAN_NS: &str = "median_ns";
+
+impl Block {
+    /// As a block of a record with those [`metrics`].
+    pub fn measured(self) -> Measured {
+        let values = [self.median_ns, self.mean_ns, self.cpu_ns, self.segments];
+        Measured {
+            values: values.map(Some).to_vec(),
+            work: Work {
+                events: self.events,
+                bytes: self.reading.bytes,
+                checksum: format!("{:08x}", self.reading.checksum),
+            },
+            noise: Noise {
+                wall_ns: self.wall_ns,
+                wait_ns: self.wait_ns + self.reading.wait_ns,
+                ..Noise::default()
+            },
+            distributions: vec![(MEDIAN_NS, self.ns)],
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! Many calls, one after the other, each timed by itself.
+
+use super::call::{Call, taken};
+use super::link::{Channel, Door, Link, connect};
+use super::payload::Payload;
+use super::peer::{Peer, Reading, waited_ns};
+use super::{Opened, Reader, told};
+use crate::load::tally::Distribution;
+use crate::sys;
+use serde::{Deserialize, Serialize};
+use std::io::{self, IoSlice, Write as _};
+
+/// A block that is to be measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Task {
+    /// What is done.
+    pub work: Kind,
+    /// Pieces of each call.
+    pub pieces: usize,
+    /// Bytes of each piece.
+    pub piece_bytes: usize,
+    /// Pieces, or vectors of pieces, that are sent altogether: an even number.
+    pub calls: usize,
+}
+
+/// What is done with the pieces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// A single piece is sent by this call.
+    Call(Call),
+    /// All pieces are copied into one buffer, which is written.
+    Copy,
+    /// All pieces are handed over as they lie, by `writev(2)`.
+    Gather,
+}
+
+/// What was measured.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Block {
+    /// The times of all calls but those of which the processor time was taken.
+    pub ns: Distribution,
+    /// Their median, in nanoseconds.
+    pub median_ns: f64,
+    /// Their mean.
+    pub mean_ns: f64,
+    /// The mean processor time of a call, of every eighth call. It contains one reading of that
+    /// clock.
+    pub cpu_ns: f64,
+    /// Segments that the connection has sent, per piece or vector of pieces.
+    pub segments: f64,
+    /// Pieces, or vectors of pieces, that have arrived.
+    pub events: u64,
+    /// What has arrived.
+    pub reading: Reading,
+    /// How long the block took, with everything that was not timed.
+    pub wall_ns: u64,
+    /// How long the sender was ready to run and had no processor.
+    pub wait_ns: u64,
+}
+
+/// A process that sends, with its reader.
+pub(super) struct Sender {
+    link: Link,
+    peer: Peer,
+    payload: Payload,
+    joined: Vec<u8>,
+}
+
+impl Sender {
+    pub fn open(reader: Reader, reader_processor: usize) -> Result<Sender, String> {
+        let door = Door::open().map_err(told("listen"))?;
+        let address = door.address().map_err(told("listen"))?;
+        let peer = match reader {
+            Reader::Nobody => Peer::here(connect(address).map_err(told("connect"))?)
+                .map_err(told("the reader"))?,
+            _ => Peer::there(reader, reader_processor, address)?,
+        };
+        let link = door.let_in().map_err(told("accept"))?;
+        Ok(Sender { link, peer, payload: Payload::new(1, 1), joined: Vec::new() })
+    }
+
+    pub fn opened(&self) -> Result<Opened, String> {
+        Ok(Opened {
+            clock_ns: cost_ns(sys::monotonic_ns),
+            thread_clock_ns: cost_ns(|| {
+                sys::thread_cpu_time().map_or(0, |time| time.as_nanos() as u64)
+            }),
+            segment_bytes: self.link.segment_bytes().map_err(told("TCP_MAXSEG"))?,
+            call_bytes_max: self.link.call_bytes_max().map_err(told("SO_SNDBUF"))?,
+        })
+    }
+
+    /// Measures a block, and checks that what was sent has arrived.
+    pub fn measure(&mut self, task: &Task) -> Result<Block, String> {
+        let &Task { work, pieces, piece_bytes, calls } = task;
+        if !self.payload.is(pieces, piece_bytes) {
+            self.payload = Payload::new(pieces, piece_bytes);
+        }
+        let checksum = self.payload.checksum(calls);
+        let bytes = (calls * pieces * piece_bytes) as u64;
+        let channel = match work {
+            Kind::Call(call) => call.channel(),
+            _ => Channel::Tcp,
+        };
+        self.peer.begin(&self.link, channel, bytes)?;
+        let mut stopwatch = Stopwatch::new(calls);
+        let before = self.counters().map_err(told("counters"))?;
+        match work {
+            Kind::Call(call) => self.call(call, calls, &mut stopwatch),
+            Kind::Copy | Kind::Gather => self.vectors(work == Kind::Gather, calls, &mut stopwatch),
+        }
+        .map_err(|error| error.to_string())?;
+        let after = self.counters().map_err(told("counters"))?;
+        let reading = self.peer.end()?;
+        check(reading, bytes, checksum)?;
+        let mut block = stopwatch.block();
+        block.segments = f64::from(after.segments.wrapping_sub(before.segments)) / calls as f64;
+        block.wall_ns = after.clock_ns - before.clock_ns;
+        block.wait_ns = after.wait_ns - before.wait_ns;
+        Ok(Block { events: calls as u64, reading, ..block })
+    }
+
+    fn counters(&self) -> io::Result<Counters> {
+        Ok(Counters {
+            segments: self.link.segments_sent()?,
+            wait_ns: waited_ns()?,
+            clock_ns: sys::monotonic_ns(),
+        })
+    }
+
+    /// Sends so many pieces by one call.
+    fn call(&mut self, call: Call, calls: usize, stopwatch: &mut Stopwatch) -> io::Result<()> {
+        let Sender { link, peer, payload, .. } = self;
+        let (channel, mut sent) = (call.channel(), 0);
+        for number in (0..calls).step_by(call.pieces()) {
+            payload.stamp(number);
+            if call.before(link, payload)? {
+                payload.stamp(number + 1);
+                peer.rest()?;
+            }
+            let bytes = payload.bytes();
+            let piece = payload.first();
+            taken(stopwatch.time(|| call.make(link, piece))?, bytes)?;
+            call.after(link, payload)?;
+            sent += (call.pieces() * bytes) as u64;
+            peer.settle(link, channel, sent)?;
+        }
+        Ok(())
+    }
+
+    /// Sends so many vectors of pieces. What has to be done for each call to have one, walking
+    /// over the pieces and noting or copying them, is within the time that is taken.
+    fn vectors(&mut self, gather: bool, calls: usize, stopwatch: &mut Stopwatch) -> io::Result<()> {
+        let Sender { link, peer, payload, joined } = self;
+        let mut sent = 0;
+        for number in 0..calls {
+            payload.stamp(number);
+            let written = if gather {
+                let mut iovecs = Vec::with_capacity(PIECES_MAX);
+                stopwatch.time(|| {
+                    iovecs.extend(payload.pieces().map(IoSlice::new));
+                    link.file.write_vectored(&iovecs)
+                })?
+            } else {
+                stopwatch.time(|| {
+                    joined.clear();
+                    payload.pieces().for_each(|piece| joined.extend_from_slice(piece));
+                    link.file.write(joined)
+                })?
+            };
+            taken(written, payload.bytes())?;
+            sent += written as u64;
+            peer.settle(link, Channel::Tcp, sent)?;
+        }
+        Ok(())
+    }
+}
+
+/// What is read before and after a block.
+struct Counters {
+    segments: u32,
+    wait_ns: u64,
+    clock_ns: u64,
+}
+
+fn check(reading: Reading, bytes: u64, checksum: u32) -> Result<(), String> {
+    if (reading.bytes, reading.checksum) == (bytes, checksum) {
+        return Ok(());
+    }
+    Err(format!(
+        "{} bytes were received with the checksum {:08x}, but {bytes} were sent, with {checksum:08x}",
+        reading.bytes, reading.checksum
+    ))
+}
+
+/// Times calls. Reading the processor clock takes a system call, which would be a good part of a
+/// short time; so a call has either its time taken, or its processor time.
+struct Stopwatch {
+    ns: Vec<u64>,
+    cpu_ns: u64,
+    cpu_calls: u64,
+    calls: usize,
+}
+
+impl Stopwatch {
+    fn new(calls: usize) -> Stopwatch {
+        Stopwatch { ns: Vec::with_capacity(calls), cpu_ns: 0, cpu_calls: 0, calls: 0 }
+    }
+
+    #[inline]
+    fn time(&mut self, call: impl FnOnce() -> io::Result<usize>) -> io::Result<usize> {
+        self.calls += 1;
+        if self.calls.is_multiple_of(CPU_EVERY) {
+            let before = sys::thread_cpu_time()?;
+            let result = call();
+            self.cpu_ns += (sys::thread_cpu_time()? - before).as_nanos() as u64;
+            self.cpu_calls += 1;
+            return result;
+        }
+        let before_ns = sys::monotonic_ns();
+        let result = call();
+        self.ns.push(sys::monotonic_ns() - before_ns);
+        result
+    }
+
+    fn block(mut self) -> Block {
+        let mut ns = Distribution::default();
+        self.ns.iter().for_each(|&time| ns.record(time));
+        let mean_ns = self.ns.iter().sum::<u64>() as f64 / self.ns.len().max(1) as f64;
+        let cpu_ns = self.cpu_ns as f64 / self.cpu_calls.max(1) as f64;
+        Block { ns, median_ns: median(&mut self.ns), mean_ns, cpu_ns, ..Block::default() }
+    }
+}
+
+/// The median; 0 of nothing.
+fn median(values: &mut [u64]) -> f64 {
+    values.sort_unstable();
+    match values.len() {
+        0 => 0.0,
+        odd if odd % 2 == 1 => values[odd / 2] as f64,
+        even => (values[even / 2 - 1] + values[even / 2]) as f64 / 2.0,
+    }
+}
+
+/// What a clock shows more at once than just before: the part of each time that is not the call.
+fn cost_ns(clock_ns: impl Fn() -> u64) -> f64 {
+    median(&mut std::array::from_fn::<_, 1001, _>(|_| {
+        let before_ns = clock_ns();
+        clock_ns() - before_ns
+    }))
+}
+
+/// Of one call in eight, the processor time is taken.
+const CPU_EVERY: usize = 8;
+
+/// The most pieces that one `writev` takes (`IOV_MAX`).
+const PIECES_MAX: usize = crate::send::transport::IOVECS_MAX;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn medians() {
+        assert_eq!(median(&mut []), 0.0);
+        assert_eq!(median(&mut [9, 1, 5]), 5.0);
+        assert_eq!(median(&mut [4, 1, 9, 2]), 3.0);
+    }
+
+    #[test]
+    fn what_did_not_arrive_is_told() {
+        let reading = Reading { bytes: 10, checksum: 0xabc, wait_ns: 0 };
+        assert_eq!(check(reading, 10, 0xabc), Ok(()));
+        assert!(check(reading, 11, 0xabc).unwrap_err().starts_with("10 bytes were received"));
+        assert!(check(reading, 10, 0xabd).unwrap_err().contains("00000abd"));
+    }
+}
