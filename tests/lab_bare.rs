@@ -1,0 +1,52 @@
+//! Bare calls, measured by processes of their own: that what was asked for was done. What it took
+//! is for the laboratory to say.
+
+#![allow(clippy::unwrap_used)] // a test may panic
+
+use pushv::lab::bare::Reader;
+use pushv::lab::bare::bench::Bench;
+use pushv::lab::bare::block::{Kind, Task};
+use pushv::lab::bare::call::Call;
+use pushv::lab::run::Processors;
+use std::process::Command;
+
+fn bench(reader: Reader) -> Bench {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pushv"));
+    command.arg("lab-bare");
+    Bench::start(command, Processors::of_this_machine(), reader).unwrap()
+}
+
+/// All calls, to readers in all states, bring the same bytes.
+#[test]
+fn every_call_to_every_reader_brings_the_same_bytes() {
+    for reader in Reader::ALL {
+        let mut bench = bench(reader);
+        for piece_bytes in [64, 16_384] {
+            let mut checksums = Vec::new();
+            for call in Call::ALL {
+                let work = Kind::Call(call);
+                let block =
+                    bench.measure(Task { work, pieces: 1, piece_bytes, calls: 24 }).unwrap();
+                assert_eq!((block.events, block.ns.count()), (24, timed(call)), "{call:?}");
+                assert_eq!(block.reading.bytes, 24 * piece_bytes as u64);
+                checksums.push(block.reading.checksum);
+            }
+            assert!(checksums.iter().all(|checksum| *checksum == checksums[0]), "{checksums:x?}");
+        }
+    }
+}
+
+/// Of 24 calls, or 12 that are each behind another, so many have their time taken; of the others it
+/// is the processor time.
+fn timed(call: Call) -> u64 {
+    if call == Call::Flush { 11 } else { 21 }
+}
+
+#[test]
+fn what_does_not_fit_is_told() {
+    let mut bench = bench(Reader::Nobody);
+    let piece_bytes = bench.opened.call_bytes_max * 8;
+    let work = Kind::Call(Call::Write);
+    let why = bench.measure(Task { work, pieces: 1, piece_bytes, calls: 2 }).unwrap_err();
+    assert!(why.contains(&format!("bytes of {piece_bytes}")), "{why}");
+}
