@@ -25,7 +25,7 @@ fn every_call_to_every_reader_brings_the_same_bytes() {
             let mut checksums = Vec::new();
             for call in Call::ALL {
                 let work = Kind::Call(call);
-                let block =
+                let (block, _noise) =
                     bench.measure(Task { work, pieces: 1, piece_bytes, calls: 24 }).unwrap();
                 assert_eq!((block.events, block.ns.count()), (24, timed(call)), "{call:?}");
                 assert_eq!(block.reading.bytes, 24 * piece_bytes as u64);

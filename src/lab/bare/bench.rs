@@ -1,10 +1,12 @@
 //! The side that gives the orders, and makes blocks of the answers.
 
 use super::block::{Block, Task};
+use super::call::Call;
 use super::fill::Filled;
 use super::peer::SUBCOMMAND;
 use super::{Answer, Opened, Order, Reader};
 use crate::lab::method::cell::Measured;
+use crate::lab::method::noise::Ledger;
 use crate::lab::method::record::{Better, Kind, Metric, Noise, Work};
 use crate::lab::rig::child::Child;
 use crate::lab::run::{Lab, Processors};
@@ -45,13 +47,35 @@ impl Bench {
         }
     }
 
-    /// Measures a block. That everything has arrived was checked.
+    /// Measures a block, and what disturbs it. That everything has arrived was checked.
     ///
     /// # Errors
     /// What went wrong: a call that did not take everything, or something that did not arrive.
-    pub fn measure(&mut self, task: Task) -> Result<Block, String> {
-        match self.child.ask(&Order::Measure(task))? {
-            Answer::Block(block) => Ok(*block),
+    pub fn measure(&mut self, task: Task) -> Result<(Block, Noise), String> {
+        let pids: Vec<u32> = [self.child.pid()].into_iter().chain(self.opened.reader_pid).collect();
+        let ledger = Ledger::start(&pids);
+        let answer = self.child.ask(&Order::Measure(task))?;
+        let noise = ledger.stop();
+        match answer {
+            Answer::Block(block) => Ok((*block, noise)),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Counts how often tracepoints are passed in a call, of so many calls.
+    ///
+    /// # Errors
+    /// What went wrong; mostly, that it is not permitted.
+    pub fn count(
+        &mut self,
+        call: Call,
+        piece_bytes: usize,
+        calls: usize,
+        tracepoints: &[u64],
+    ) -> Result<Vec<f64>, String> {
+        let tracepoints = tracepoints.to_vec();
+        match self.child.ask(&Order::Count { call, piece_bytes, calls, tracepoints })? {
+            Answer::Counted(counts) => Ok(counts),
             other => Err(unexpected(&other)),
         }
     }
@@ -101,7 +125,7 @@ pub const MEDIAN_NS: &str = "median_ns";
 
 impl Block {
     /// As a block of a record with those [`metrics`].
-    pub fn measured(self) -> Measured {
+    pub fn measured(self, noise: Noise) -> Measured {
         let values = [self.median_ns, self.mean_ns, self.cpu_ns, self.segments];
         Measured {
             values: values.map(Some).to_vec(),
@@ -110,11 +134,7 @@ impl Block {
                 bytes: self.reading.bytes,
                 checksum: format!("{:08x}", self.reading.checksum),
             },
-            noise: Noise {
-                wall_ns: self.wall_ns,
-                wait_ns: self.wait_ns + self.reading.wait_ns,
-                ..Noise::default()
-            },
+            noise,
             distributions: vec![(MEDIAN_NS, self.ns)],
         }
     }

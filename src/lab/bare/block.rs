@@ -3,7 +3,8 @@
 use super::call::{Call, taken};
 use super::link::{Channel, Door, Link, connect};
 use super::payload::Payload;
-use super::peer::{Peer, Reading, waited_ns};
+use super::peer::{Peer, Reading};
+use super::tracepoints::Tracepoints;
 use super::{Opened, Reader, told};
 use crate::load::tally::Distribution;
 use crate::sys;
@@ -53,10 +54,6 @@ pub struct Block {
     pub events: u64,
     /// What has arrived.
     pub reading: Reading,
-    /// How long the block took, with everything that was not timed.
-    pub wall_ns: u64,
-    /// How long the sender was ready to run and had no processor.
-    pub wait_ns: u64,
 }
 
 /// A process that sends, with its reader.
@@ -88,49 +85,67 @@ impl Sender {
             }),
             segment_bytes: self.link.segment_bytes().map_err(told("TCP_MAXSEG"))?,
             call_bytes_max: self.link.call_bytes_max().map_err(told("SO_SNDBUF"))?,
+            reader_pid: self.peer.pid(),
         })
     }
 
     /// Measures a block, and checks that what was sent has arrived.
     pub fn measure(&mut self, task: &Task) -> Result<Block, String> {
         let &Task { work, pieces, piece_bytes, calls } = task;
+        let channel = match work {
+            Kind::Call(call) => call.channel(),
+            _ => Channel::Tcp,
+        };
+        let mut stopwatch = Stopwatch::new(calls);
+        let segments = || self.link.segments_sent().map_err(told("TCP_INFO"));
+        let before = segments()?;
+        let reading = self.checked(pieces, piece_bytes, calls, channel, |sender| match work {
+            Kind::Call(call) => sender.call(call, calls, &mut stopwatch),
+            _ => sender.vectors(work == Kind::Gather, calls, &mut stopwatch),
+        })?;
+        let after = self.link.segments_sent().map_err(told("TCP_INFO"))?;
+        let segments = f64::from(after.wrapping_sub(before)) / calls as f64;
+        Ok(Block { events: calls as u64, reading, segments, ..stopwatch.block() })
+    }
+
+    /// Counts how often each tracepoint is passed in a call.
+    pub fn count(
+        &mut self,
+        call: Call,
+        piece_bytes: usize,
+        calls: usize,
+        tracepoints: &[u64],
+    ) -> Result<Vec<f64>, String> {
+        let mut counters = Tracepoints::open(tracepoints).map_err(told("a tracepoint"))?;
+        self.checked(1, piece_bytes, calls, call.channel(), |sender| {
+            sender.call(call, calls, &mut counters)
+        })?;
+        counters.per_call().map_err(told("a tracepoint"))
+    }
+
+    /// Has `send` send so many vectors of pieces, and checks that they have arrived.
+    fn checked(
+        &mut self,
+        pieces: usize,
+        piece_bytes: usize,
+        calls: usize,
+        channel: Channel,
+        send: impl FnOnce(&mut Sender) -> io::Result<()>,
+    ) -> Result<Reading, String> {
         if !self.payload.is(pieces, piece_bytes) {
             self.payload = Payload::new(pieces, piece_bytes);
         }
         let checksum = self.payload.checksum(calls);
         let bytes = (calls * pieces * piece_bytes) as u64;
-        let channel = match work {
-            Kind::Call(call) => call.channel(),
-            _ => Channel::Tcp,
-        };
         self.peer.begin(&self.link, channel, bytes)?;
-        let mut stopwatch = Stopwatch::new(calls);
-        let before = self.counters().map_err(told("counters"))?;
-        match work {
-            Kind::Call(call) => self.call(call, calls, &mut stopwatch),
-            Kind::Copy | Kind::Gather => self.vectors(work == Kind::Gather, calls, &mut stopwatch),
-        }
-        .map_err(|error| error.to_string())?;
-        let after = self.counters().map_err(told("counters"))?;
+        send(self).map_err(|error| error.to_string())?;
         let reading = self.peer.end()?;
         check(reading, bytes, checksum)?;
-        let mut block = stopwatch.block();
-        block.segments = f64::from(after.segments.wrapping_sub(before.segments)) / calls as f64;
-        block.wall_ns = after.clock_ns - before.clock_ns;
-        block.wait_ns = after.wait_ns - before.wait_ns;
-        Ok(Block { events: calls as u64, reading, ..block })
-    }
-
-    fn counters(&self) -> io::Result<Counters> {
-        Ok(Counters {
-            segments: self.link.segments_sent()?,
-            wait_ns: waited_ns()?,
-            clock_ns: sys::monotonic_ns(),
-        })
+        Ok(reading)
     }
 
     /// Sends so many pieces by one call.
-    fn call(&mut self, call: Call, calls: usize, stopwatch: &mut Stopwatch) -> io::Result<()> {
+    fn call(&mut self, call: Call, calls: usize, around: &mut impl Around) -> io::Result<()> {
         let Sender { link, peer, payload, .. } = self;
         let (channel, mut sent) = (call.channel(), 0);
         for number in (0..calls).step_by(call.pieces()) {
@@ -141,7 +156,7 @@ impl Sender {
             }
             let bytes = payload.bytes();
             let piece = payload.first();
-            taken(stopwatch.time(|| call.make(link, piece))?, bytes)?;
+            taken(around.make(|| call.make(link, piece))?, bytes)?;
             call.after(link, payload)?;
             sent += (call.pieces() * bytes) as u64;
             peer.settle(link, channel, sent)?;
@@ -158,12 +173,12 @@ impl Sender {
             payload.stamp(number);
             let written = if gather {
                 let mut iovecs = Vec::with_capacity(PIECES_MAX);
-                stopwatch.time(|| {
+                stopwatch.make(|| {
                     iovecs.extend(payload.pieces().map(IoSlice::new));
                     link.file.write_vectored(&iovecs)
                 })?
             } else {
-                stopwatch.time(|| {
+                stopwatch.make(|| {
                     joined.clear();
                     payload.pieces().for_each(|piece| joined.extend_from_slice(piece));
                     link.file.write(joined)
@@ -177,11 +192,10 @@ impl Sender {
     }
 }
 
-/// What is read before and after a block.
-struct Counters {
-    segments: u32,
-    wait_ns: u64,
-    clock_ns: u64,
+/// What is done around each call.
+pub(super) trait Around {
+    /// Has the call made.
+    fn make(&mut self, call: impl FnOnce() -> io::Result<usize>) -> io::Result<usize>;
 }
 
 fn check(reading: Reading, bytes: u64, checksum: u32) -> Result<(), String> {
@@ -208,8 +222,18 @@ impl Stopwatch {
         Stopwatch { ns: Vec::with_capacity(calls), cpu_ns: 0, cpu_calls: 0, calls: 0 }
     }
 
+    fn block(mut self) -> Block {
+        let mut ns = Distribution::default();
+        self.ns.iter().for_each(|&time| ns.record(time));
+        let mean_ns = self.ns.iter().sum::<u64>() as f64 / self.ns.len().max(1) as f64;
+        let cpu_ns = self.cpu_ns as f64 / self.cpu_calls.max(1) as f64;
+        Block { ns, median_ns: median(&mut self.ns), mean_ns, cpu_ns, ..Block::default() }
+    }
+}
+
+impl Around for Stopwatch {
     #[inline]
-    fn time(&mut self, call: impl FnOnce() -> io::Result<usize>) -> io::Result<usize> {
+    fn make(&mut self, call: impl FnOnce() -> io::Result<usize>) -> io::Result<usize> {
         self.calls += 1;
         if self.calls.is_multiple_of(CPU_EVERY) {
             let before = sys::thread_cpu_time()?;
@@ -222,14 +246,6 @@ impl Stopwatch {
         let result = call();
         self.ns.push(sys::monotonic_ns() - before_ns);
         result
-    }
-
-    fn block(mut self) -> Block {
-        let mut ns = Distribution::default();
-        self.ns.iter().for_each(|&time| ns.record(time));
-        let mean_ns = self.ns.iter().sum::<u64>() as f64 / self.ns.len().max(1) as f64;
-        let cpu_ns = self.cpu_ns as f64 / self.cpu_calls.max(1) as f64;
-        Block { ns, median_ns: median(&mut self.ns), mean_ns, cpu_ns, ..Block::default() }
     }
 }
 
@@ -270,7 +286,7 @@ mod tests {
 
     #[test]
     fn what_did_not_arrive_is_told() {
-        let reading = Reading { bytes: 10, checksum: 0xabc, wait_ns: 0 };
+        let reading = Reading { bytes: 10, checksum: 0xabc };
         assert_eq!(check(reading, 10, 0xabc), Ok(()));
         assert!(check(reading, 11, 0xabc).unwrap_err().starts_with("10 bytes were received"));
         assert!(check(reading, 10, 0xabd).unwrap_err().contains("00000abd"));

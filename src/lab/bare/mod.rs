@@ -10,6 +10,7 @@
 //! * [`link`]: the connection, and the pipe beside it.
 //! * [`peer`]: who reads: nobody, somebody asleep, somebody who never sleeps.
 //! * [`block`]: many calls, one after the other.
+//! * [`tracepoints`]: what the kernel does in a call, counted.
 //! * [`fill`]: what happens when the reader does not read.
 //! * [`bench`](mod@bench): the side that gives the orders.
 
@@ -22,10 +23,12 @@ mod payload;
 mod peer;
 #[cfg(test)]
 mod tests;
+pub mod tracepoints;
 
 use super::rig::child::serve;
 use crate::sys;
 use block::{Block, Sender, Task};
+use call::Call;
 use fill::Filled;
 use peer::{Reading, Receiver};
 use serde::{Deserialize, Serialize};
@@ -76,6 +79,17 @@ pub enum Order {
     },
     /// As a sender: to measure a block.
     Measure(Task),
+    /// As a sender: to count what the kernel does in a call.
+    Count {
+        /// The call.
+        call: Call,
+        /// Bytes of a piece.
+        piece_bytes: usize,
+        /// Pieces that are sent altogether: an even number.
+        calls: usize,
+        /// The numbers of tracepoints, as the kernel gives them.
+        tracepoints: Vec<u64>,
+    },
     /// To fill a connection whose reader does not read.
     Fill {
         /// Bytes of each write.
@@ -96,6 +110,8 @@ pub enum Answer {
     Read(Reading),
     /// What it has measured.
     Block(Box<Block>),
+    /// How often each tracepoint was passed, per call.
+    Counted(Vec<f64>),
     /// What it has seen.
     Filled(Filled),
 }
@@ -112,6 +128,8 @@ pub struct Opened {
     pub segment_bytes: u32,
     /// The longest call that its send buffer takes at once, in bytes.
     pub call_bytes_max: usize,
+    /// The reader's process, if it is one of its own.
+    pub reader_pid: Option<u32>,
 }
 
 /// The process: carries out [orders](Order) from `control` until nobody gives any.
@@ -151,6 +169,9 @@ impl Process {
             }
             (Order::Measure(task), Process::Sender(sender)) => {
                 sender.measure(&task).map(|block| Answer::Block(Box::new(block)))
+            }
+            (Order::Count { call, piece_bytes, calls, tracepoints }, Process::Sender(sender)) => {
+                sender.count(call, piece_bytes, calls, &tracepoints).map(Answer::Counted)
             }
             (Order::Fill { piece_bytes, total_bytes }, _) => {
                 fill::fill(piece_bytes, total_bytes).map(Answer::Filled)

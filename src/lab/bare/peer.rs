@@ -21,8 +21,6 @@ pub struct Reading {
     pub bytes: u64,
     /// Their checksum.
     pub checksum: u32,
-    /// How long it was ready to run and had no processor, in nanoseconds.
-    pub wait_ns: u64,
 }
 
 /// The reader, as the sender sees it.
@@ -51,6 +49,14 @@ impl Peer {
         child.ask(&Order::Connect { address, processor })?;
         let stat = File::open(format!("/proc/{}/stat", child.pid())).map_err(text)?;
         Ok(Peer::There { child, stat, spins: reader == Reader::Spinning })
+    }
+
+    /// The reader's process, if it is one of its own.
+    pub fn pid(&self) -> Option<u32> {
+        match self {
+            Peer::Here { .. } => None,
+            Peer::There { child, .. } => Some(child.pid()),
+        }
     }
 
     /// Prepares for a block of so many bytes.
@@ -124,7 +130,7 @@ impl Peer {
     pub fn end(&mut self) -> Result<Reading, String> {
         match self {
             Peer::Here { bytes, hasher, .. } => {
-                Ok(Reading { bytes: *bytes, checksum: hasher.clone().finalize(), wait_ns: 0 })
+                Ok(Reading { bytes: *bytes, checksum: hasher.clone().finalize() })
             }
             Peer::There { child, .. } => match child.hear()? {
                 Answer::Read(reading) => Ok(reading),
@@ -157,18 +163,13 @@ impl Receiver {
 
     /// Reads so many bytes, from the connection or from the pipe of that path.
     pub fn read(&mut self, bytes: u64, spin: bool, pipe: Option<PathBuf>) -> io::Result<Reading> {
-        let waited_ns = waited_ns()?;
         self.socket.set_nonblocking(spin)?;
-        let mut reading = match pipe {
-            None => read_all(&mut self.socket, &mut self.buffer, bytes)?,
-            Some(path) => {
-                let flags = if spin { libc::O_NONBLOCK } else { 0 };
-                let mut end = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
-                read_all(&mut end, &mut self.buffer, bytes)?
-            }
+        let Some(path) = pipe else {
+            return read_all(&mut self.socket, &mut self.buffer, bytes);
         };
-        reading.wait_ns = self::waited_ns()? - waited_ns;
-        Ok(reading)
+        let flags = if spin { libc::O_NONBLOCK } else { 0 };
+        let mut end = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+        read_all(&mut end, &mut self.buffer, bytes)
     }
 }
 
@@ -187,13 +188,6 @@ fn read_all(source: &mut impl Read, buffer: &mut [u8], bytes: u64) -> io::Result
     }
     reading.checksum = hasher.finalize();
     Ok(reading)
-}
-
-/// How long this thread was ready to run and had no processor (`schedstat`, proc(5)).
-pub(super) fn waited_ns() -> io::Result<u64> {
-    let line = std::fs::read_to_string("/proc/thread-self/schedstat")?;
-    let waited = line.split_whitespace().nth(1).and_then(|number| number.parse().ok());
-    waited.ok_or_else(|| ErrorKind::InvalidData.into())
 }
 
 /// How long something may take that is a matter of microseconds.
