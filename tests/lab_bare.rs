@@ -7,8 +7,13 @@ use pushv::lab::bare::Reader;
 use pushv::lab::bare::bench::Bench;
 use pushv::lab::bare::block::{Kind, Task};
 use pushv::lab::bare::call::Call;
-use pushv::lab::run::Processors;
+use pushv::lab::experiments::write_cost::WriteCost;
+use pushv::lab::experiments::{Experiment, Verdict};
+use pushv::lab::method::analysis::Study;
+use pushv::lab::method::record::{Environment, Method, Profile};
+use pushv::lab::run::{Lab, Processors, Watch};
 use std::process::Command;
+use std::time::Duration;
 
 fn bench(reader: Reader) -> Bench {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pushv"));
@@ -49,4 +54,53 @@ fn what_does_not_fit_is_told() {
     let work = Kind::Call(Call::Write);
     let why = bench.measure(Task { work, pieces: 1, piece_bytes, calls: 2 }).unwrap_err();
     assert!(why.contains(&format!("bytes of {piece_bytes}")), "{why}");
+}
+
+/// Carries out an experiment as small as it gets.
+fn smallest(experiment: &dyn Experiment) -> Study {
+    struct Nobody;
+    impl Watch for Nobody {
+        fn doing(&mut self, _: &str, _: f64, _: Duration) {}
+        fn is_interrupted(&self) -> bool {
+            false
+        }
+    }
+    let mut watch = Nobody;
+    let mut lab = Lab::new(
+        env!("CARGO_BIN_EXE_pushv").into(),
+        Method { wait_max: f64::INFINITY, ..Method::of(Profile::Smallest, 1) },
+        Environment::default(),
+        Vec::new(),
+        Processors::of_this_machine(),
+        &mut watch,
+    );
+    let mut records = Vec::new();
+    let mut store = |record| {
+        records.push(record);
+        Ok(())
+    };
+    lab.run(&[experiment], &|_, _| false, &mut store).unwrap();
+    for record in &records {
+        for block in &record.blocks {
+            assert_eq!(block.values.len(), record.metrics.len());
+            assert!(block.values.iter().all(Option::is_some) && block.work.bytes > 0);
+        }
+    }
+    Study::new(records)
+}
+
+#[test]
+fn the_cost_of_a_write() {
+    let study = smallest(&WriteCost);
+    let cells: Vec<&str> = study.records.iter().map(|record| record.cell.as_str()).collect();
+    assert!(cells.contains(&"reader nobody, bytes 64"), "{cells:?}");
+    let judgements = WriteCost.judge(&study);
+    let success = judgements.iter().find(|one| one.claim == Some("C02")).unwrap();
+    assert_eq!(success.verdict, Verdict::Confirmed, "{}", success.because);
+    assert!(judgements.iter().any(|one| one.claim == Some("C03")));
+    assert!(WriteCost.tables(&study).len() >= 6);
+    let place = study.find(&[("reader", "nobody"), ("bytes", "64")]).unwrap();
+    for (variant, segments) in [("write", 1.0), ("flush", 0.5), ("pipe", 0.0)] {
+        assert_eq!(study.summary_named(place, variant, "segments").unwrap().median, segments);
+    }
 }

@@ -16,6 +16,7 @@ use std::process::Command;
 #[derive(Debug)]
 pub struct Bench {
     child: Child<Order, Answer>,
+    reader: Reader,
     /// What it knows of itself.
     pub opened: Opened,
 }
@@ -42,7 +43,7 @@ impl Bench {
         let Processors { subject, other } = processors;
         let order = Order::Open { reader, processor: subject, reader_processor: other };
         match child.ask(&order)? {
-            Answer::Opened(opened) => Ok(Bench { child, opened }),
+            Answer::Opened(opened) => Ok(Bench { child, reader, opened }),
             other => Err(unexpected(&other)),
         }
     }
@@ -52,7 +53,10 @@ impl Bench {
     /// # Errors
     /// What went wrong: a call that did not take everything, or something that did not arrive.
     pub fn measure(&mut self, task: Task) -> Result<(Block, Noise), String> {
-        let pids: Vec<u32> = [self.child.pid()].into_iter().chain(self.opened.reader_pid).collect();
+        // A sleeper that is woken is ready to run until its processor has come to itself. That is
+        // no disturbance, but what is measured.
+        let reader = self.opened.reader_pid.filter(|_| self.reader == Reader::Spinning);
+        let pids: Vec<u32> = [self.child.pid()].into_iter().chain(reader).collect();
         let ledger = Ledger::start(&pids);
         let answer = self.child.ask(&Order::Measure(task))?;
         let noise = ledger.stop();

@@ -62,6 +62,7 @@ pub(super) struct Sender {
     peer: Peer,
     payload: Payload,
     joined: Vec<u8>,
+    tracepoints: Option<Tracepoints>,
 }
 
 impl Sender {
@@ -74,7 +75,8 @@ impl Sender {
             _ => Peer::there(reader, reader_processor, address)?,
         };
         let link = door.let_in().map_err(told("accept"))?;
-        Ok(Sender { link, peer, payload: Payload::new(1, 1), joined: Vec::new() })
+        let payload = Payload::new(1, 1);
+        Ok(Sender { link, peer, payload, joined: Vec::new(), tracepoints: None })
     }
 
     pub fn opened(&self) -> Result<Opened, String> {
@@ -116,11 +118,18 @@ impl Sender {
         calls: usize,
         tracepoints: &[u64],
     ) -> Result<Vec<f64>, String> {
-        let mut counters = Tracepoints::open(tracepoints).map_err(told("a tracepoint"))?;
+        let told = told("a tracepoint");
+        let mut counters = match self.tracepoints.take().filter(|known| known.are(tracepoints)) {
+            Some(known) => known,
+            None => Tracepoints::open(tracepoints).map_err(&told)?,
+        };
+        counters.begin().map_err(&told)?;
         self.checked(1, piece_bytes, calls, call.channel(), |sender| {
             sender.call(call, calls, &mut counters)
         })?;
-        counters.per_call().map_err(told("a tracepoint"))
+        let per_call = counters.per_call().map_err(&told);
+        self.tracepoints = Some(counters);
+        per_call
     }
 
     /// Has `send` send so many vectors of pieces, and checks that they have arrived.
@@ -167,7 +176,7 @@ impl Sender {
     /// Sends so many vectors of pieces. What has to be done for each call to have one, walking
     /// over the pieces and noting or copying them, is within the time that is taken.
     fn vectors(&mut self, gather: bool, calls: usize, stopwatch: &mut Stopwatch) -> io::Result<()> {
-        let Sender { link, peer, payload, joined } = self;
+        let Sender { link, peer, payload, joined, .. } = self;
         let mut sent = 0;
         for number in 0..calls {
             payload.stamp(number);

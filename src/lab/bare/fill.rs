@@ -47,7 +47,8 @@ pub(super) fn fill(piece_bytes: usize, total_bytes: usize) -> Result<Filled, Str
     if filled.refused_calls == 0 {
         return Err(format!("{total_bytes} bytes did not fill the buffer"));
     }
-    // What is in flight arrives within the call that sends it, or a moment later.
+    // What the receiver's buffer has room for arrives by and by, as it acknowledges, which it may
+    // put off by 40 ms.
     std::thread::sleep(MOMENT);
     filled.accepted_bytes = sent as u64;
     filled.arrived_bytes = unread_bytes(&receiver).map_err(told("FIONREAD"))? as u64;
@@ -117,5 +118,5 @@ fn send_rest(
     Ok(hasher.finalize())
 }
 
-const MOMENT: Duration = Duration::from_millis(2);
+const MOMENT: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -12,12 +12,13 @@
 //! * [`block`]: many calls, one after the other.
 //! * [`tracepoints`]: what the kernel does in a call, counted.
 //! * [`fill`]: what happens when the reader does not read.
-//! * [`bench`](mod@bench): the side that gives the orders.
+//! * [`bench`](mod@bench): the side that gives the orders; [`group`]: cells of an experiment.
 
 pub mod bench;
 pub mod block;
 pub mod call;
 pub mod fill;
+pub mod group;
 mod link;
 mod payload;
 mod peer;

@@ -8,9 +8,13 @@ use crate::sys::trace::Counter;
 use std::io;
 use std::path::Path;
 
-/// Counters of this thread.
+/// Counters of this thread. To open one and to close it takes the kernel some 20 ms, until no
+/// processor can be at the tracepoint any more; so they are kept.
 pub(super) struct Tracepoints {
+    ids: Vec<u64>,
     counters: Vec<Counter>,
+    /// What they showed when the counting began.
+    before: Vec<u64>,
     calls: u64,
 }
 
@@ -18,12 +22,26 @@ impl Tracepoints {
     pub fn open(ids: &[u64]) -> io::Result<Tracepoints> {
         let this_thread = 0;
         let open = |&id: &u64| Counter::open(id, this_thread);
-        Ok(Tracepoints { counters: ids.iter().map(open).collect::<Result<_, _>>()?, calls: 0 })
+        let counters = ids.iter().map(open).collect::<Result<_, _>>()?;
+        Ok(Tracepoints { ids: ids.to_vec(), counters, before: Vec::new(), calls: 0 })
+    }
+
+    pub fn are(&self, ids: &[u64]) -> bool {
+        self.ids == ids
+    }
+
+    pub fn begin(&mut self) -> io::Result<()> {
+        (self.before, self.calls) = (self.read()?, 0);
+        Ok(())
     }
 
     pub fn per_call(&self) -> io::Result<Vec<f64>> {
-        let per_call = |counter: &Counter| Ok(counter.read()? as f64 / self.calls.max(1) as f64);
-        self.counters.iter().map(per_call).collect()
+        let counts = self.read()?.into_iter().zip(&self.before);
+        Ok(counts.map(|(now, before)| (now - before) as f64 / self.calls.max(1) as f64).collect())
+    }
+
+    fn read(&self) -> io::Result<Vec<u64>> {
+        self.counters.iter().map(Counter::read).collect()
     }
 }
 

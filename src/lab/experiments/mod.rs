@@ -2,6 +2,7 @@
 
 pub mod aa;
 pub mod socket_knobs;
+pub mod write_cost;
 pub mod write_vs_writev;
 
 use crate::lab::method::analysis::Study;
