@@ -21,7 +21,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// The process with the subscribers.
 pub const PROBE: &str = pushv::lab::rig::block::PROBE;
 /// The process that makes system calls without a server.
-pub const BARE: &str = pushv::lab::bare::BARE;
+pub const BARE: &str = pushv::lab::bare::bench::SUBCOMMAND;
 
 /// Describes the subcommand.
 pub fn command() -> Subcommand {

@@ -34,7 +34,6 @@ pub fn run() -> ExitCode {
         Some((lab::BARE, _)) => lab::run_process(lab::BARE),
         Some(("load", matches)) => load::run(matches),
         Some(("load-worker", _)) => load::run_worker(),
-        Some(("lab-bare", _)) => lab::run_bare(),
         _ => unreachable!("clap demands a subcommand that it knows"),
     };
     match result {
@@ -62,7 +61,6 @@ fn command() -> Command {
         .subcommands(lab::process_commands())
         .subcommand(load::command())
         .subcommand(load::worker_command())
-        .subcommand(lab::bare_command())
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use super::block::{Block, Task};
 use super::call::Call;
 use super::fill::Filled;
-use super::peer::SUBCOMMAND;
+pub use super::peer::SUBCOMMAND;
 use super::{Answer, Opened, Order, Reader};
 use crate::lab::method::cell::Measured;
 use crate::lab::method::noise::Ledger;
@@ -119,10 +119,13 @@ pub fn metrics() -> Vec<Metric> {
     vec![
         time(MEDIAN_NS, "time of a call, median"),
         time("mean_ns", "time of a call, mean"),
-        time("cpu_ns", "processor time of a call, its clock included"),
+        time(CPU_NS, "processor time of a call, its clock included"),
         segments,
     ]
 }
+
+/// The metric that tells processor time.
+pub const CPU_NS: &str = "cpu_ns";
 
 /// The metric that is judged by, and of which each call is a value.
 pub const MEDIAN_NS: &str = "median_ns";

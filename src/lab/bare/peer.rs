@@ -209,7 +209,7 @@ impl Patience {
 }
 
 /// The subcommand that calls [`run`](super::run).
-pub(super) const SUBCOMMAND: &str = "lab-bare";
+pub const SUBCOMMAND: &str = "lab-bare";
 
 const PATIENCE: Duration = Duration::from_secs(5);
 

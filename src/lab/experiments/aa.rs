@@ -4,10 +4,13 @@
 //! reading on. So this comes first in every report.
 
 use super::{Experiment, Judgement, Rig};
-use crate::lab::bare;
+use crate::lab::bare::Reader as Peer;
+use crate::lab::bare::bench::{self, Bench};
+use crate::lab::bare::block::{Kind, Task};
+use crate::lab::bare::call::Call;
 use crate::lab::method::analysis::Study;
 use crate::lab::method::cell::{Budget, Cell, Plan, Stop};
-use crate::lab::method::record::{Profile, Record, Variant};
+use crate::lab::method::record::{Metric, Profile, Record, Variant};
 use crate::lab::method::rig_check::{EXPERIMENT as NAME, PLANTED};
 use crate::lab::report::figure::{Figure, Table};
 use crate::lab::rig::block::{self, CPU, IDLE, P50, P99, ServerRig, Setup, WALL};
@@ -48,7 +51,7 @@ impl Experiment for AgainstItself {
             groups.push(Box::new(ServerAgainstItself { profile }));
         }
         if self.rig != Rig::Server {
-            groups.push(bare::against_itself(profile));
+            groups.push(Box::new(CallAgainstItself { profile }));
         }
         groups
     }
@@ -84,29 +87,49 @@ pub fn variants(profile: Profile) -> Vec<Variant> {
     variants
 }
 
+/// The plan of either rig.
+fn plan(profile: Profile, rig: &str, metrics: Vec<Metric>, time: Duration) -> Plan {
+    let rounds_min = match profile {
+        Profile::Smallest => 2,
+        Profile::Quick => 4,
+        Profile::Full => 8,
+    };
+    let rounds_max = if profile == Profile::Smallest { rounds_min } else { 100 };
+    Plan {
+        experiment: NAME.into(),
+        factors: vec![("rig".into(), rig.into())],
+        metrics,
+        variants: variants(profile),
+        baseline: 0,
+        budget: Budget { time, rounds_min, rounds_max },
+    }
+}
+
+/// How long one life of the processes is measured.
+fn life(profile: Profile) -> Duration {
+    Duration::from_millis(match profile {
+        Profile::Smallest => 0,
+        Profile::Quick => 1000,
+        Profile::Full => 4000,
+    })
+}
+
+fn estimate(profile: Profile) -> Duration {
+    Duration::from_millis(match profile {
+        Profile::Smallest => 200,
+        Profile::Quick => 2500,
+        Profile::Full => 21_000,
+    })
+}
+
 struct ServerAgainstItself {
     profile: Profile,
 }
 
 impl ServerAgainstItself {
     fn plan(&self) -> Plan {
-        let (rounds, ms) = match self.profile {
-            Profile::Smallest => (2, 0),
-            Profile::Quick => (4, 1200),
-            Profile::Full => (8, 4000),
-        };
-        Plan {
-            experiment: NAME.into(),
-            factors: vec![("rig".into(), "server".into())],
-            metrics: COLUMNS.map(block::Column::metric).into(),
-            variants: variants(self.profile),
-            baseline: 0,
-            budget: Budget {
-                time: Duration::from_millis(ms),
-                rounds_min: rounds,
-                rounds_max: if self.profile == Profile::Smallest { rounds } else { 100 },
-            },
-        }
+        let metrics = COLUMNS.map(block::Column::metric).into();
+        plan(self.profile, "server", metrics, life(self.profile))
     }
 
     fn subscribers(&self) -> usize {
@@ -120,23 +143,19 @@ impl Group for ServerAgainstItself {
     }
 
     fn estimate(&self) -> Duration {
-        match self.profile {
-            Profile::Smallest => Duration::from_millis(200),
-            Profile::Quick => Duration::from_secs(3),
-            Profile::Full => Duration::from_secs(22),
-        }
+        estimate(self.profile)
     }
 
     fn run(&self, lab: &mut Lab<'_>) -> Result<Vec<Record>, Stop> {
         let mut cell = Cell::new(self.plan());
-        let setup =
-            Setup { topics: vec!["t".into()], subscribers: self.subscribers(), ..Setup::default() };
-        let run =
-            Run { topic: 0, bursts: 20, burst: 1, pace: Pace::Closed, reader: Reader::Spinning };
+        let topics = vec!["t".into()];
+        let setup = Setup { topics, subscribers: self.subscribers(), ..Setup::default() };
+        let (pace, reader) = (Pace::Closed, Reader::Spinning);
+        let run = Run { topic: 0, bursts: 20, burst: 1, pace, reader };
         let hidden = Run { bursts: 2, ..run };
+        let planted = cell.plan().variants.len() - 1;
         for restart in 0..lab.method.restarts {
             let mut rig = ServerRig::start(lab, &setup)?;
-            let planted = cell.plan().variants.len() - 1;
             lab.measure(&mut cell, restart, &mut |variant| {
                 if variant != planted {
                     return Ok(rig.block(&run, None)?.measured(&COLUMNS));
@@ -153,3 +172,49 @@ impl Group for ServerAgainstItself {
 }
 
 const COLUMNS: [&block::Column; 5] = [&CPU, &P50, &P99, &WALL, &IDLE];
+
+/// One write of 64 bytes.
+struct CallAgainstItself {
+    profile: Profile,
+}
+
+impl CallAgainstItself {
+    fn plan(&self) -> Plan {
+        plan(self.profile, "call", bench::metrics(), life(self.profile))
+    }
+}
+
+impl Group for CallAgainstItself {
+    fn cells(&self) -> Vec<String> {
+        vec![self.plan().name()]
+    }
+
+    fn estimate(&self) -> Duration {
+        estimate(self.profile)
+    }
+
+    fn run(&self, lab: &mut Lab<'_>) -> Result<Vec<Record>, Stop> {
+        let mut cell = Cell::new(self.plan());
+        let calls = if self.profile == Profile::Smallest { 20 } else { 1000 };
+        let task = |calls| Task { work: Kind::Call(Call::Write), pieces: 1, piece_bytes: 64, calls };
+        let planted = cell.plan().variants.len() - 1;
+        for restart in 0..lab.method.restarts {
+            let mut bench = Bench::open(lab, Peer::Nobody)?;
+            lab.measure(&mut cell, restart, &mut |variant| {
+                let (block, noise) = bench.measure(task(calls))?;
+                if variant != planted {
+                    return Ok(block.measured(noise));
+                }
+                let (hidden, _) = bench.measure(task(calls / 10))?;
+                let cpu_ns = block.cpu_ns + hidden.cpu_ns / 10.0;
+                let mut measured = block.measured(noise);
+                let values = measured.values.iter_mut().zip(bench::metrics());
+                for (value, metric) in values {
+                    *value = value.filter(|_| metric.name == bench::CPU_NS).map(|_| cpu_ns);
+                }
+                Ok(measured)
+            })?;
+        }
+        Ok(vec![lab.finish(cell)])
+    }
+}

@@ -60,11 +60,16 @@ pub enum Rig {
 }
 
 /// All experiments, in the order in which they are carried out and reported.
-pub const ALL: &[&dyn Experiment] = &[&write_vs_writev::WriteVsWritev, &socket_knobs::SocketKnobs];
+pub const ALL: &[&dyn Experiment] = &[
+    &write_cost::WriteCost,
+    &write_vs_writev::WriteVsWritev,
+    &socket_knobs::SocketKnobs,
+];
 
 /// What a report can be about: these, and the rig itself.
 pub const REPORTED: &[&dyn Experiment] = &[
     &aa::AgainstItself { rig: Rig::Both },
+    &write_cost::WriteCost,
     &write_vs_writev::WriteVsWritev,
     &socket_knobs::SocketKnobs,
 ];
