@@ -94,7 +94,7 @@ fn plan(profile: Profile, rig: &str, metrics: Vec<Metric>, time: Duration) -> Pl
         Profile::Quick => 4,
         Profile::Full => 8,
     };
-    let rounds_max = if profile == Profile::Smallest { rounds_min } else { 100 };
+    let rounds_max = if profile == Profile::Smallest { rounds_min } else { 20 };
     Plan {
         experiment: NAME.into(),
         factors: vec![("rig".into(), rig.into())],

@@ -1,4 +1,4 @@
-//! Nagle, send buffers and TCP_NOTSENT_LOWAT: what they do to latency and segments, and where
+//! Nagle, send buffers and `TCP_NOTSENT_LOWAT`: what they do to latency and segments, and where
 //! bytes wait when nobody reads.
 
 use super::{Experiment, Judgement, Rig, Verdict};
@@ -367,7 +367,7 @@ fn nodelay_storms(study: &Study) -> Judgement {
     }
 }
 
-/// Whether TCP_NOTSENT_LOWAT keeps bytes where they can still be skipped.
+/// Whether `TCP_NOTSENT_LOWAT` keeps bytes where they can still be skipped.
 fn lowat_keeps_bytes(study: &Study) -> Judgement {
     let place = study.find(&[(READER, "does not read")]);
     let in_kernel = |variant: &str| {

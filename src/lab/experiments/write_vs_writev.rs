@@ -76,10 +76,10 @@ impl Fanout {
     fn plan(&self, burst: usize) -> Plan {
         let (ms, rounds_min, rounds_max) = match self.profile {
             Profile::Smallest => (0, 2, 2),
-            Profile::Quick => (1000, 5, 30),
+            Profile::Quick => (900, 4, 20),
             // Where all paths together take the better part of a minute, once in each life.
             Profile::Full if burst * self.subscribers > 1_000_000 => (0, 1, 1),
-            Profile::Full => (2500, 2, 30),
+            Profile::Full => (2500, 2, 10),
         };
         let variants = PATHS.map(|path| Variant {
             name: path.name().into(),

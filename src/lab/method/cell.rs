@@ -162,6 +162,7 @@ impl Cell {
 
     /// The record.
     pub fn finish(self, method: &Method, environment: &Environment, command: &[String]) -> Record {
+        let coarse = |sampled: Sampled| Sampled { values: sampled.values.coarse(), ..sampled };
         Record {
             format: FORMAT,
             experiment: self.plan.experiment.clone(),
@@ -172,7 +173,7 @@ impl Cell {
             variants: self.plan.variants,
             baseline: self.plan.baseline,
             blocks: self.blocks,
-            distributions: self.distributions,
+            distributions: self.distributions.into_iter().map(coarse).collect(),
             audits: self.audits,
             doubts: self.doubts,
             environment: environment.clone(),
@@ -203,6 +204,7 @@ impl Cell {
                 self.sampled(variant, metric).add(&values);
             }
         }
+        let values = values.into_iter().map(|value| value.map(six_digits)).collect();
         self.blocks.push(Block { variant, restart, round, values, work, noise, discarded });
     }
 
@@ -240,6 +242,11 @@ impl Cell {
     }
 }
 
+/// The value as far as anybody could measure it, which takes less room when it is written down.
+fn six_digits(value: f64) -> f64 {
+    format!("{value:.5e}").parse().unwrap_or(value)
+}
+
 impl Plan {
     /// The cell's name: its factors.
     pub fn name(&self) -> String {
@@ -248,5 +255,79 @@ impl Plan {
         }
         let named = |(name, value): &(String, String)| format!("{name} {value}");
         self.factors.iter().map(named).collect::<Vec<_>>().join(", ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lab::method::record::{Better, Kind, Profile};
+
+    fn cell(variants: usize, rounds: u32) -> Cell {
+        let metric = Metric {
+            name: "ns".into(),
+            title: "time".into(),
+            unit: "ns".into(),
+            kind: Kind::Time,
+            better: Better::Less,
+        };
+        let variant = |nth| Variant { name: format!("v{nth}"), settings: Default::default() };
+        Cell::new(Plan {
+            experiment: "toy".into(),
+            factors: Vec::new(),
+            metrics: vec![metric],
+            variants: (0..variants).map(variant).collect(),
+            baseline: 0,
+            budget: Budget { time: Duration::ZERO, rounds_min: rounds, rounds_max: rounds },
+        })
+    }
+
+    fn measured(value: f64, events: u64) -> Measured {
+        let work = Work { events, ..Work::default() };
+        Measured { values: vec![Some(value)], work, ..Measured::default() }
+    }
+
+    /// The variants of the blocks, in the order in which they were made, warm-up included.
+    fn order(seed: u64) -> Vec<usize> {
+        let (mut cell, mut made) = (cell(5, 4), Vec::new());
+        let method = Method::of(Profile::Smallest, seed);
+        let mut rng = fastrand::Rng::with_seed(seed);
+        cell.measure(0, &method, &mut rng, &mut || Ok(()), &mut |variant| {
+            made.push(variant);
+            Ok(measured(1.0, 7))
+        })
+        .unwrap();
+        made
+    }
+
+    #[test]
+    fn every_round_has_every_variant_in_an_order_of_its_own() {
+        let made = order(1);
+        let rounds: Vec<&[usize]> = made.chunks(5).collect();
+        assert_eq!(rounds.len(), 1 + 4, "the first one is a warm-up");
+        for round in &rounds {
+            let mut sorted = round.to_vec();
+            sorted.sort_unstable();
+            assert_eq!(sorted, [0, 1, 2, 3, 4]);
+        }
+        assert!(rounds[1..].windows(2).any(|pair| pair[0] != pair[1]));
+        assert_eq!(order(1), made, "the seed decides");
+        assert_ne!(order(2), made);
+    }
+
+    #[test]
+    fn variants_that_do_different_work_are_not_compared() {
+        let (mut cell, method) = (cell(2, 1), Method::of(Profile::Smallest, 1));
+        let mut rng = fastrand::Rng::with_seed(1);
+        let outcome = cell.measure(0, &method, &mut rng, &mut || Ok(()), &mut |variant| {
+            Ok(measured(1.0, 7 + variant as u64))
+        });
+        assert!(matches!(outcome, Err(Stop::Failed(why)) if why.contains("toy, all, v")));
+    }
+
+    #[test]
+    fn figures_are_kept_to_six_digits() {
+        assert_eq!(six_digits(1_234.567_89), 1234.57);
+        assert_eq!((six_digits(0.0), six_digits(1.0 / 3.0)), (0.0, 0.333_333));
     }
 }

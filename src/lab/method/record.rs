@@ -174,7 +174,7 @@ pub struct Sampled {
     pub variant: usize,
     /// Which metric, by its name.
     pub metric: String,
-    /// The values, in nanoseconds, exact to three digits.
+    /// The values, in nanoseconds, exact to two digits.
     pub values: Distribution,
 }
 

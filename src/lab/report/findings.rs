@@ -13,7 +13,9 @@ pub(super) struct Findings<'a> {
     pub records: &'a [Record],
     /// What the rig finds where there is nothing to find.
     pub rig: Option<RigCheck>,
-    /// The experiments of which there are records.
+    /// What else is to be said of that, if the experiment was given.
+    pub rig_chapter: Option<Chapter<'a>>,
+    /// The other experiments of which there are records.
     pub chapters: Vec<Chapter<'a>>,
     /// Names of experiments that are in the records and not known here, with the number of records.
     pub unknown: Vec<(&'a str, usize)>,
@@ -43,12 +45,15 @@ impl<'a> Findings<'a> {
         let chapters = studies
             .filter(|(_, study)| !study.records.is_empty())
             .map(|(experiment, study)| Chapter::new(experiment, &study));
+        let is_rig = |chapter: &Chapter<'_>| chapter.experiment.name() == rig_check::EXPERIMENT;
+        let (mut rig_chapters, chapters): (Vec<_>, Vec<_>) = chapters.partition(is_rig);
         let is_known = |name: &str| experiments.iter().any(|experiment| experiment.name() == name);
         let names = records.iter().map(|record| record.experiment.as_str());
         Findings {
             records,
             rig: RigCheck::new(&study(rig_check::EXPERIMENT)),
-            chapters: chapters.collect(),
+            rig_chapter: rig_chapters.pop(),
+            chapters,
             unknown: counted(names.filter(|name| !is_known(name))),
         }
     }

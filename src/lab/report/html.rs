@@ -18,7 +18,7 @@ pub(super) fn page(findings: &Findings<'_>) -> String {
     body.push("</header>".into());
     body.push(contents(findings));
     body.push("<main>".into());
-    body.push(section("rig", "The rig itself: A against A", &rig(findings.rig.as_ref())));
+    body.push(section("rig", "The rig itself: A against A", &rig(findings)));
     body.push(section("verdicts", "Verdicts", &verdicts(findings)));
     body.extend(
         findings
@@ -64,16 +64,24 @@ fn contents(findings: &Findings<'_>) -> String {
     format!("<nav aria-label=\"Contents\">\n<ol>\n{}\n</ol>\n</nav>", entries.join("\n"))
 }
 
-fn rig(rig: Option<&RigCheck>) -> String {
-    let Some(rig) = rig else { return format!("<p class=\"banner\">{}</p>", escape(NO_RIG_CHECK)) };
+fn rig(findings: &Findings<'_>) -> String {
+    let chapter = findings.rig_chapter.as_ref();
+    let check = match &findings.rig {
+        Some(rig) => rig_check(rig),
+        None => format!("<p class=\"banner\">{}</p>", escape(NO_RIG_CHECK)),
+    };
+    [chapter.map(question).unwrap_or_default(), check, chapter.map(answer).unwrap_or_default()]
+        .join("\n")
+}
+
+fn rig_check(rig: &RigCheck) -> String {
     let (class, passed) = match rig.has_passed() {
         true => ("passed", "Passed"),
         false => ("failed", "Not passed: nothing below is to be trusted"),
     };
     let sentences = rig_sentences(rig).into_iter().map(|one| format!("<li>{}</li>", prose(&one)));
     format!(
-        "<p>Before it measures anything else, the rig compares a thing with itself, and with one \
-         that is known to cost more. <span class=\"verdict {class}\">{passed}.</span></p>\n\
+        "<p><span class=\"verdict {class}\">{passed}.</span></p>\n\
          <ul>\n{}\n</ul>\n{}",
         sentences.collect::<Vec<String>>().join("\n"),
         planted_table(rig).as_ref().map(table).unwrap_or_default()
@@ -119,7 +127,15 @@ fn class(verdict: Verdict) -> &'static str {
 }
 
 fn chapter(chapter: &Chapter<'_>) -> String {
-    let mut parts = vec![format!("<p>{}</p>", prose(chapter.experiment.question()))];
+    [question(chapter), answer(chapter)].join("\n")
+}
+
+fn question(chapter: &Chapter<'_>) -> String {
+    format!("<p>{}</p>", prose(chapter.experiment.question()))
+}
+
+fn answer(chapter: &Chapter<'_>) -> String {
+    let mut parts = Vec::new();
     if !chapter.judgements.is_empty() {
         let items: Vec<String> = chapter.judgements.iter().map(judgement).collect();
         parts.push(format!("<ul class=\"judgements\">\n{}\n</ul>", items.join("\n")));

@@ -12,7 +12,10 @@ pub(super) fn text(findings: &Findings<'_>) -> String {
     parts.push(list(&origin::head(findings.records)));
     parts.extend(findings.warning().map(|warning| format!("**{warning}**")));
     parts.push("## The rig itself (A/A)".into());
+    let rig_chapter = findings.rig_chapter.as_ref();
+    parts.extend(rig_chapter.map(|chapter| chapter.experiment.question().into()));
     parts.extend(rig(findings.rig.as_ref()));
+    parts.extend(rig_chapter.into_iter().flat_map(answer));
     if findings.judgements().next().is_some() {
         parts.push("## Verdicts".into());
         parts.push(verdicts(findings));
@@ -51,6 +54,12 @@ fn chapter(chapter: &Chapter<'_>) -> Vec<String> {
     let experiment = chapter.experiment;
     let mut parts = vec![format!("## {} (`{}`)", experiment.title(), experiment.name())];
     parts.push(experiment.question().into());
+    parts.extend(answer(chapter));
+    parts
+}
+
+fn answer(chapter: &Chapter<'_>) -> Vec<String> {
+    let mut parts = Vec::new();
     let judgements = chapter.judgements.iter().map(|judgement| {
         let claim = judgement.claim.map(|claim| format!("{claim}, ")).unwrap_or_default();
         let (verdict, because) = (judgement.verdict.name(), &judgement.because);
@@ -63,7 +72,7 @@ fn chapter(chapter: &Chapter<'_>) -> Vec<String> {
     parts.push(doubts.collect::<Vec<String>>().join("\n"));
     parts.extend(chapter.tables.iter().chain(&chapter.audits).map(table));
     parts.push(chapter.blocks.clone());
-    let limits = experiment.cannot_show().iter().map(|limit| format!("- cannot show: {limit}"));
+    let limits = chapter.experiment.cannot_show().iter().map(|limit| format!("- cannot show: {limit}"));
     parts.push(limits.collect::<Vec<String>>().join("\n"));
     parts.retain(|part| !part.is_empty());
     parts

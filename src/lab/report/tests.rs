@@ -6,7 +6,8 @@ use super::standard::{
     distribution_chart, heat_chart, interval_chart, metric_table, percentile_table, ratio_table,
 };
 use super::{Report, render};
-use crate::lab::experiments::{Experiment, Judgement, Verdict};
+use crate::lab::experiments::{Experiment, Judgement, Verdict, Rig};
+use crate::lab::run::Group;
 use crate::lab::method::analysis::Study;
 use crate::lab::method::record::{Audit, Doubt, Profile, Record, Sampled};
 use crate::lab::method::rig_check;
@@ -27,6 +28,14 @@ impl Experiment for Toy {
     fn question(&self) -> &'static str {
         "What does a delivery cost with `writev`, if a < b? Each cell is measured as any other is, \
          and the answer was made up."
+    }
+
+    fn rig(&self) -> Rig {
+        Rig::Server
+    }
+
+    fn groups(&self, _profile: Profile) -> Vec<Box<dyn Group>> {
+        Vec::new()
     }
 
     fn judge(&self, study: &Study) -> Vec<Judgement> {
@@ -158,7 +167,7 @@ fn everything_is_escaped() {
 #[test]
 fn a_report_says_what_it_is_worth() {
     let check = |records: &[Record], expected: &str| {
-        let Report { html, markdown } = report(records);
+        let Report { html, markdown, .. } = report(records);
         assert!(html.contains(expected) && markdown.contains(expected), "{expected}: {markdown}");
     };
     let with = |profile| {
