@@ -17,7 +17,7 @@
 //!
 //! 1. [`wire`]: the formats, without I/O. Begin with [`wire::event`], which shows a frame.
 //! 2. [`push`]: logs, cursors, fan-out, the hub. Begin with [`push::log`].
-//! 3. [`send`]: the write path. [`send::queue`] is the queue, [`send::path`] the seven ways to
+//! 3. [`send`]: the write path. [`send::queue`] is the queue, [`send::path`] the ways to
 //!    turn it into system calls, [`send::drain`] the loop that makes them.
 //! 4. [`config`]: every limit and knob, in one table.
 //! 5. [`server`]: connections, requests, flushes, time, shutdown; everything but the loop.

@@ -53,7 +53,7 @@ fn allocations(path: &str, subscribers: usize, events: usize) -> u64 {
 /// delivered to a subscriber costs none, on any write path.
 #[test]
 fn a_delivery_allocates_nothing() {
-    for path in ["split", "write", "writev", "copy", "more", "cork", "span"] {
+    for path in ["split", "write", "writev", "copy", "more", "cork", "span", "auto"] {
         let (few, many) = (allocations(path, 1, 200), allocations(path, 60, 200));
         let deliveries = 200 * 59;
         // The log's index and ring double now and then, whoever listens.

@@ -6,7 +6,7 @@ mod support;
 
 use support::{Client, Server, Subscriber};
 
-const WRITE_PATHS: [&str; 7] = ["split", "write", "writev", "copy", "more", "cork", "span"];
+const WRITE_PATHS: [&str; 8] = ["split", "write", "writev", "copy", "more", "cork", "span", "auto"];
 
 /// A knob set that fills a connection's buffers after a few kilobytes.
 const NARROW: (&str, &str) = ("so_sndbuf_bytes", "2048");
@@ -147,6 +147,7 @@ fn every_write_path_makes_the_calls_it_promises() {
         ("more", "send_more", 6),
         ("cork", "cork", 4),
         ("span", "send", 2),
+        ("auto", "send", 2),
     ];
     let server = Server::start(&[]);
     let mut readers = [server.subscribe("/a"), server.subscribe("/a")];
@@ -159,6 +160,22 @@ fn every_write_path_makes_the_calls_it_promises() {
             (0..4).for_each(|nth| assert_eq!(reader.data(), numbered(nth)));
         }
         assert_eq!(server.metric(&metric) - before, calls, "{path}");
+    }
+}
+
+/// The path that chooses does so by its rule, which is changed while it runs.
+#[test]
+fn a_rule_decides_between_copying_and_gathering() {
+    let server = Server::start(&[("write_path", "auto"), ("auto_rule", "4:1000")]);
+    let mut reader = server.subscribe("/a");
+    let gathered = "write_calls_total{call=\"writev\"}";
+    for (rule, calls) in [("4:1000", 0), ("5:1000", 1), ("never", 1), ("2:8", 1), ("2:1000", 0)] {
+        let answer = server.patch_knobs("?topic=a", &format!("{{\"auto_rule\":\"{rule}\"}}"));
+        assert_eq!(answer.status, 200);
+        let before = server.metric(gathered);
+        publish_many(&server, "a", 4);
+        (0..4).for_each(|nth| assert_eq!(reader.data(), numbered(nth)));
+        assert_eq!(server.metric(gathered) - before, calls, "{rule}");
     }
 }
 

@@ -193,8 +193,10 @@ pub static KNOBS: &[Knob] = &[
     knob!("stdin", Start, Feeds, stdin, "a topic",
         "Publish each line of standard input to this topic"),
 
-    knob!("write_path", Topic, Delivery, delivery.write_path, "split, write, writev, copy, more, cork, span",
+    knob!("write_path", Topic, Delivery, delivery.write_path, "split, write, writev, copy, more, cork, span, auto",
         "How queued events become system calls"),
+    knob!("auto_rule", Topic, Delivery, delivery.auto_rule, "PIECES:BYTES[,…] or never",
+        "What write_path auto goes by: from so many events on, copy them if they have on average at most so many bytes"),
     knob!("flush_policy", Topic, Delivery, delivery.flush_policy, "event, turn, size:BYTES, linger:MS, size:BYTES,linger:MS, adaptive",
         "When events are handed to their subscribers"),
     knob!("overrun", Topic, Delivery, delivery.overrun, "skip, close, latest",
@@ -322,6 +324,7 @@ mod tests {
             "close",
             "0.5",
             "reno",
+            "2:64",
         ];
         for knob in KNOBS {
             let (before, mut after) = (Config::default(), Config::default());

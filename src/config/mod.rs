@@ -14,6 +14,7 @@ use crate::push::log::Bounds;
 use crate::send::adapt::AdaptKnobs;
 use crate::send::flush::FlushPolicy;
 use crate::send::path::WritePath;
+use crate::send::rule::CopyRule;
 use crate::send::socket_knobs::SocketKnobs;
 use crate::wire::event::frame_bytes_max;
 use crate::wire::head::HeadLimits;
@@ -119,6 +120,8 @@ pub struct Times {
 pub struct Delivery {
     /// How queued frames become system calls.
     pub write_path: WritePath,
+    /// What the write path `auto` goes by.
+    pub auto_rule: CopyRule,
     /// When they do.
     pub flush_policy: FlushPolicy,
     /// What a reader gets that has been overrun.

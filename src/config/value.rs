@@ -3,6 +3,7 @@
 use crate::push::gap::Overrun;
 use crate::send::flush::FlushPolicy;
 use crate::send::path::WritePath;
+use crate::send::rule::CopyRule;
 use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
@@ -140,6 +141,16 @@ fn addresses(text: &str) -> Result<Vec<SocketAddr>, String> {
 }
 
 impl Value for WritePath {
+    fn read(text: &str) -> Result<Self, String> {
+        text.parse()
+    }
+
+    fn show(&self) -> Shown {
+        Shown::Text(self.to_string())
+    }
+}
+
+impl Value for CopyRule {
     fn read(text: &str) -> Result<Self, String> {
         text.parse()
     }

@@ -2,7 +2,7 @@
 //! sceptic believes it.
 //!
 //! An experiment asks one question. It is divided into *cells* (so many subscribers, so long a
-//! burst), in each of which the same *variants* (the seven write paths, say) take turns in short
+//! burst), in each of which the same *variants* (the write paths, say) take turns in short
 //! *blocks*. All that was seen in one cell is one [`Record`](method::record::Record), a line of
 //! JSON; whatever a report says is computed from records alone, so that it can be made again, and
 //! doubted, by anybody who has them. `docs/METHODOLOGY.md` has the method and the reasons to

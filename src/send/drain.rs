@@ -3,6 +3,7 @@
 use crate::observe::counters::{CloseReason, WriteCounters};
 use crate::send::path::{Buffers, Call, WritePath};
 use crate::send::queue::{Plan, WriteQueue};
+use crate::send::rule::CopyRule;
 use crate::send::transport::Transport;
 use std::io::{self, ErrorKind};
 
@@ -44,7 +45,7 @@ pub struct Workspace {
 }
 
 /// Sends what `queue` holds by way of `path`, until it is done, `budget_bytes` bytes of frames are
-/// sent, or the kernel takes no more.
+/// sent, or the kernel takes no more. The path `auto` follows `rule`.
 ///
 /// A call that takes less than it is offered ends the drain. Asking again would only be answered
 /// with EAGAIN, since the kernel stops short for want of buffer space alone; that saves a call
@@ -53,6 +54,7 @@ pub struct Workspace {
 pub fn drain<T: Transport>(
     socket: &mut T,
     path: WritePath,
+    rule: &CopyRule,
     queue: &mut WriteQueue<'_>,
     workspace: &mut Workspace,
     budget_bytes: usize,
@@ -77,7 +79,7 @@ pub fn drain<T: Transport>(
     }
     while drain.outcome == Outcome::Drained && !queue.is_done(plan) {
         let mut offered = 0;
-        let (result, copied) = path.next_call(queue, plan, buffers, |call| {
+        let (result, copied) = path.next_call(queue, plan, rule, buffers, |call| {
             offered = call.len();
             perform(socket, &call, counters)
         });

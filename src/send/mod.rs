@@ -6,7 +6,8 @@
 //! * [`transport`]: what the write path asks of a socket.
 //! * [`private`]: bytes that belong to one connection alone.
 //! * [`queue`]: a connection's private bytes and its part of the logs, as one queue.
-//! * [`path`]: the seven ways to turn that queue into calls.
+//! * [`path`]: the ways to turn that queue into calls.
+//! * [`rule`]: when copying is cheaper than gathering, for the way that chooses.
 //! * [`drain`]: the one loop that makes the calls and reads their outcome.
 //! * [`flush`]: when a topic's subscribers are flushed.
 //! * [`adapt`]: the controller behind the flush policy `adaptive`.
@@ -18,6 +19,7 @@ pub mod flush;
 pub mod path;
 pub mod private;
 pub mod queue;
+pub mod rule;
 pub mod socket_knobs;
 pub mod transport;
 

@@ -1,10 +1,12 @@
-//! The seven ways to turn a write queue into system calls.
+//! The ways to turn a write queue into system calls: seven fixed ones, and one that chooses between
+//! two of them.
 //!
 //! They all send the same bytes. They differ in how many calls that takes, in how much is copied
 //! in user space, and in how many segments the kernel makes of it; `docs/WRITE-PATH.md` has the
 //! comparison.
 
 use crate::send::queue::{Plan, WriteQueue};
+use crate::send::rule::CopyRule;
 use crate::send::transport::IOVECS_MAX;
 use std::fmt;
 use std::io::IoSlice;
@@ -29,11 +31,14 @@ pub enum WritePath {
     /// One `writev` of one or two spans of the log, or one write if that is a single piece.
     #[default]
     Span,
+    /// As [`Copy`](WritePath::Copy) where the [rule](CopyRule) says that it is cheaper, else as
+    /// [`Writev`](WritePath::Writev); a single piece as it lies.
+    Auto,
 }
 
 impl WritePath {
-    /// All write paths.
-    pub const ALL: [WritePath; 7] = [
+    /// The seven that do the same with every queue.
+    pub const FIXED: [WritePath; 7] = [
         WritePath::Split,
         WritePath::Write,
         WritePath::Writev,
@@ -41,6 +46,18 @@ impl WritePath {
         WritePath::More,
         WritePath::Cork,
         WritePath::Span,
+    ];
+
+    /// All write paths.
+    pub const ALL: [WritePath; 8] = [
+        WritePath::Split,
+        WritePath::Write,
+        WritePath::Writev,
+        WritePath::Copy,
+        WritePath::More,
+        WritePath::Cork,
+        WritePath::Span,
+        WritePath::Auto,
     ];
 
     /// Its name in flags, knobs and reports.
@@ -53,6 +70,7 @@ impl WritePath {
             WritePath::More => "more",
             WritePath::Cork => "cork",
             WritePath::Span => "span",
+            WritePath::Auto => "auto",
         }
     }
 }
@@ -99,6 +117,7 @@ impl WritePath {
         self,
         queue: &WriteQueue<'_>,
         plan: &Plan,
+        rule: &CopyRule,
         buffers: &mut Buffers,
         perform: impl FnOnce(Call<'_>) -> R,
     ) -> (R, usize) {
@@ -137,6 +156,15 @@ impl WritePath {
                 let result = perform(Call::Writev(&iovecs.0));
                 buffers.take_back(iovecs);
                 (result, 0)
+            }
+            WritePath::Auto => {
+                let (pieces, bytes) = queue.pieces(plan);
+                let chosen = match pieces {
+                    ..=1 => WritePath::Write,
+                    _ if rule.copies(pieces, bytes) => WritePath::Copy,
+                    _ => WritePath::Writev,
+                };
+                chosen.next_call(queue, plan, rule, buffers, perform)
             }
             WritePath::Span => {
                 let mut iovecs = buffers.lend(private);
@@ -187,6 +215,7 @@ mod tests {
     fn names_are_read_back() {
         for path in WritePath::ALL {
             assert_eq!(path.to_string().parse(), Ok(path));
+            assert_eq!(WritePath::FIXED.contains(&path), path != WritePath::Auto);
         }
         assert!("spam".parse::<WritePath>().unwrap_err().contains("span"));
     }

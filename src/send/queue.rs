@@ -137,6 +137,18 @@ impl WriteQueue<'_> {
         oldest.map_or(0, |run| self.log(run.cursor).entry(run.next).published_ns)
     }
 
+    /// How many pieces are left of the private bytes and the plan, each frame being one, and their
+    /// bytes together. Frames count with their framing, whether it is sent or not.
+    pub fn pieces(&self, plan: &Plan) -> (usize, u64) {
+        let private = self.private.remaining().len();
+        let nothing = (usize::from(private > 0), private as u64);
+        plan.runs[plan.front..].iter().fold(nothing, |(pieces, bytes), run| {
+            let log = self.log(run.cursor);
+            let frames = (run.end - run.next) as usize;
+            (pieces + frames, bytes + (log.offset(run.end) - log.offset(run.next)))
+        })
+    }
+
     /// Hands out the frames of the plan, each as it leaves, until `take` has had enough.
     pub fn frames<'s>(&'s self, plan: &Plan, mut take: impl FnMut(&'s [u8]) -> ControlFlow<()>) {
         debug_assert_eq!(plan.cut, 0, "whole frames only");

@@ -11,6 +11,7 @@ use crate::send::drain::{Outcome, Workspace, drain};
 use crate::send::path::WritePath;
 use crate::send::private::Private;
 use crate::send::queue::{Framing, WriteQueue};
+use crate::send::rule::CopyRule;
 use crate::testing::script::{Called, Script, Step};
 use crate::wire::event::Event;
 
@@ -26,6 +27,7 @@ struct Rig {
     framing: Framing,
     socket: Script,
     workspace: Workspace,
+    rule: CopyRule,
     counters: WriteCounters,
     /// What the peer must have received in the end.
     expected: Vec<u8>,
@@ -45,6 +47,8 @@ impl Rig {
             framing,
             socket: Script::default(),
             workspace: Workspace::default(),
+            // Of the frames of these tests, some are longer and some shorter.
+            rule: "2:40,4:50".parse().unwrap(),
             counters: WriteCounters::default(),
             expected: Vec::new(),
         }
@@ -79,7 +83,8 @@ impl Rig {
             framing: self.framing,
         };
         let (workspace, counters) = (&mut self.workspace, &mut self.counters);
-        drain(&mut self.socket, path, &mut queue, workspace, budget_bytes, counters).outcome
+        drain(&mut self.socket, path, &self.rule, &mut queue, workspace, budget_bytes, counters)
+            .outcome
     }
 
     fn drain_all(&mut self, path: WritePath, budget_bytes: usize) {
@@ -234,6 +239,12 @@ fn the_calls_of_each_path() {
     check(WritePath::Span, 1, "", &[Write(frame)]);
     check(WritePath::Span, 3, "", &[Write(3 * frame)]);
     check(WritePath::Span, 3, "head", &[Writev(vec![4, 3 * frame])]);
+    // Two frames are too long on average, but not if there are four, or something short with them.
+    check(WritePath::Auto, 1, "", &[Write(frame)]);
+    check(WritePath::Auto, 0, "head", &[Write(4)]);
+    check(WritePath::Auto, 2, "", &[Writev(vec![frame; 2])]);
+    check(WritePath::Auto, 2, "head", &[Write(4 + 2 * frame)]);
+    check(WritePath::Auto, 4, "", &[Write(4 * frame)]);
 }
 
 #[test]

@@ -206,11 +206,9 @@ impl<P: Platform> Server<P> {
             self.overrun(key);
         }
         let connection = &mut self.connections[key];
-        let path = match connection.cursors.as_slice().first() {
-            Some(home) => {
-                self.deliveries.of(&self.hub.topics()[home.topic as usize].name).write_path
-            }
-            None => self.deliveries.base().write_path,
+        let delivery = match connection.cursors.as_slice().first() {
+            Some(home) => self.deliveries.of(&self.hub.topics()[home.topic as usize].name),
+            None => self.deliveries.base(),
         };
         let streams = !connection.cursors.as_slice().is_empty();
         let mut queue = WriteQueue {
@@ -226,9 +224,9 @@ impl<P: Platform> Server<P> {
             false if connection.door == Door::Admin => &mut self.counters.admin_answers,
             false => &mut self.counters.answers,
         };
-        let workspace = &mut self.workspace;
-        let done =
-            drain(&mut connection.socket, path, &mut queue, workspace, budget_bytes, counters);
+        let (path, rule) = (delivery.write_path, &delivery.auto_rule);
+        let (socket, workspace) = (&mut connection.socket, &mut self.workspace);
+        let done = drain(socket, path, rule, &mut queue, workspace, budget_bytes, counters);
         if done.calls > 0 {
             self.note_flush(key, path, &done);
         }

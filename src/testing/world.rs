@@ -14,6 +14,7 @@ use crate::config::{Config, Heartbeat};
 use crate::push::gap::Overrun;
 use crate::send::flush::FlushPolicy;
 use crate::send::path::WritePath;
+use crate::send::rule::CopyRule;
 use crate::server::{Door, OwnedEvent, Platform, Server, Token};
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -400,6 +401,8 @@ impl World {
 fn random_config(dice: &mut Dice) -> Config {
     let mut config = Config::default();
     config.delivery.write_path = *dice.pick(&WritePath::ALL);
+    config.delivery.auto_rule =
+        *dice.pick(&[CopyRule::NEVER, CopyRule::default(), "2:60,5:100".parse().expect("a rule")]);
     config.delivery.overrun =
         *dice.pick(&[Overrun::Skip, Overrun::Skip, Overrun::Close, Overrun::Latest]);
     config.delivery.flush_policy = *dice.pick(&[
