@@ -7,6 +7,7 @@ use pushv::lab::bare::Reader;
 use pushv::lab::bare::bench::Bench;
 use pushv::lab::bare::block::{Kind, Task};
 use pushv::lab::bare::call::Call;
+use pushv::lab::experiments::iovec_crossover::{IovecCrossover, rule};
 use pushv::lab::experiments::write_cost::WriteCost;
 use pushv::lab::experiments::{Experiment, Verdict};
 use pushv::lab::method::analysis::Study;
@@ -102,5 +103,16 @@ fn the_cost_of_a_write() {
     let place = study.find(&[("reader", "nobody"), ("bytes", "64")]).unwrap();
     for (variant, segments) in [("write", 1.0), ("flush", 0.5), ("pipe", 0.0)] {
         assert_eq!(study.summary_named(place, variant, "segments").unwrap().median, segments);
+    }
+}
+
+#[test]
+fn copying_against_gathering() {
+    let study = smallest(&IovecCrossover);
+    assert_eq!(study.records.len(), 2);
+    assert!(rule(&study).is_some());
+    for record in &study.records {
+        let all: Vec<_> = record.blocks.iter().map(|block| &block.work).collect();
+        assert!(all.iter().all(|work| *work == all[0]), "{all:?}");
     }
 }

@@ -1,10 +1,10 @@
 //! When copying pieces into one buffer is cheaper than handing them over as they lie.
 //!
-//! For each piece of a vector the kernel reads 16 bytes, checks an address and begins a copy anew,
-//! which takes it some 25 ns; from the ninth piece on it also has to allocate the vector
-//! (`UIO_FASTIOV`, include/linux/uio.h). Copying a small piece in user space takes a fraction of
-//! that, copying a large one a multiple. Where the two cross depends on the machine: the
-//! experiment `iovec-crossover` finds the rule of this one.
+//! For each piece of a vector the kernel reads 16 bytes, checks an address and begins a copy anew;
+//! from the ninth piece on it also has to allocate the vector (`UIO_FASTIOV`,
+//! include/linux/uio.h). Copying a small piece in user space takes less than that, copying a large
+//! one more. Where the two cross depends on the machine: the experiment `iovec-crossover` finds
+//! the rule of this one.
 
 use std::fmt;
 use std::str::FromStr;

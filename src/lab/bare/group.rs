@@ -140,6 +140,6 @@ pub fn rounds(profile: Profile) -> u32 {
     match profile {
         Profile::Smallest => 1,
         Profile::Quick => 4,
-        Profile::Full => 3,
+        Profile::Full => 4,
     }
 }

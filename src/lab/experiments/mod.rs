@@ -1,6 +1,7 @@
 //! What is asked, one file an experiment.
 
 pub mod aa;
+pub mod iovec_crossover;
 pub mod socket_knobs;
 pub mod write_cost;
 pub mod write_vs_writev;

@@ -7,6 +7,8 @@ mod tables;
 mod tests;
 mod unread;
 
+pub(super) use tables::without_blanks;
+
 use super::{Experiment, Judgement, Rig};
 use crate::lab::bare::Reader;
 use crate::lab::bare::bench::MEDIAN_NS;
