@@ -13,6 +13,8 @@ pub mod network;
 pub mod tcp;
 #[cfg(feature = "lab")]
 pub mod trace;
+#[cfg(feature = "uring")]
+pub mod uring;
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};

@@ -8,6 +8,7 @@ use pushv::lab::bare::bench::Bench;
 use pushv::lab::bare::block::{Kind, Task};
 use pushv::lab::bare::call::Call;
 use pushv::lab::experiments::iovec_crossover::{IovecCrossover, rule};
+use pushv::lab::experiments::uring_whatif::UringWhatif;
 use pushv::lab::experiments::write_cost::WriteCost;
 use pushv::lab::experiments::{Experiment, Verdict};
 use pushv::lab::method::analysis::Study;
@@ -114,5 +115,16 @@ fn copying_against_gathering() {
     for record in &study.records {
         let all: Vec<_> = record.blocks.iter().map(|block| &block.work).collect();
         assert!(all.iter().all(|work| *work == all[0]), "{all:?}");
+    }
+}
+
+/// Without the feature, or where the kernel forbids it, there is nothing to measure; it is said so.
+#[test]
+fn what_if_it_were_io_uring() {
+    let study = smallest(&UringWhatif);
+    assert_eq!(study.records.len(), usize::from(cfg!(feature = "uring")));
+    assert_eq!(UringWhatif.judge(&study).len(), 1);
+    for block in study.records.iter().flat_map(|record| &record.blocks) {
+        assert_eq!(block.values[3], Some([1.0, 0.125][block.variant]));
     }
 }

@@ -2,6 +2,8 @@
 
 use super::block::{Block, Task};
 use super::call::Call;
+#[cfg(feature = "uring")]
+use super::fan::{Fanned, Way};
 use super::fill::Filled;
 pub use super::peer::SUBCOMMAND;
 use super::{Answer, Opened, Order, Reader};
@@ -80,6 +82,27 @@ impl Bench {
         let tracepoints = tracepoints.to_vec();
         match self.child.ask(&Order::Count { call, piece_bytes, calls, tracepoints })? {
             Answer::Counted(counts) => Ok(counts),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Sends so many events to so many connections.
+    ///
+    /// # Errors
+    /// What went wrong; without `io_uring`, that there is none.
+    #[cfg(feature = "uring")]
+    pub fn fan(
+        &mut self,
+        way: Way,
+        subscribers: usize,
+        bytes: usize,
+        events: usize,
+    ) -> Result<(Fanned, Noise), String> {
+        let ledger = Ledger::start(&[self.child.pid()]);
+        let answer = self.child.ask(&Order::Fan { way, subscribers, bytes, events })?;
+        let noise = ledger.stop();
+        match answer {
+            Answer::Fanned(fanned) => Ok((*fanned, noise)),
             other => Err(unexpected(&other)),
         }
     }

@@ -219,30 +219,29 @@ fn check(reading: Reading, bytes: u64, checksum: u32) -> Result<(), String> {
 
 /// Times calls. Reading the processor clock takes a system call, which would be a good part of a
 /// short time; so a call has either its time taken, or its processor time.
-struct Stopwatch {
+pub(super) struct Stopwatch {
     ns: Vec<u64>,
     cpu_ns: u64,
     cpu_calls: u64,
     calls: usize,
+    /// What a time is divided by.
+    divisor: u64,
 }
 
 impl Stopwatch {
     fn new(calls: usize) -> Stopwatch {
-        Stopwatch { ns: Vec::with_capacity(calls), cpu_ns: 0, cpu_calls: 0, calls: 0 }
+        Stopwatch::per(1, calls)
     }
 
-    fn block(mut self) -> Block {
-        let mut ns = Distribution::default();
-        self.ns.iter().for_each(|&time| ns.record(time));
-        let mean_ns = self.ns.iter().sum::<u64>() as f64 / self.ns.len().max(1) as f64;
-        let cpu_ns = self.cpu_ns as f64 / self.cpu_calls.max(1) as f64;
-        Block { ns, median_ns: median(&mut self.ns), mean_ns, cpu_ns, ..Block::default() }
+    /// One for calls that are each made of `divisor` equal parts, of which the times are told.
+    pub fn per(divisor: usize, calls: usize) -> Stopwatch {
+        let ns = Vec::with_capacity(calls);
+        Stopwatch { ns, cpu_ns: 0, cpu_calls: 0, calls: 0, divisor: divisor.max(1) as u64 }
     }
-}
 
-impl Around for Stopwatch {
+    /// Takes the time of `call`.
     #[inline]
-    fn make(&mut self, call: impl FnOnce() -> io::Result<usize>) -> io::Result<usize> {
+    pub fn time<R>(&mut self, call: impl FnOnce() -> io::Result<R>) -> io::Result<R> {
         self.calls += 1;
         if self.calls.is_multiple_of(CPU_EVERY) {
             let before = sys::thread_cpu_time()?;
@@ -255,6 +254,24 @@ impl Around for Stopwatch {
         let result = call();
         self.ns.push(sys::monotonic_ns() - before_ns);
         result
+    }
+
+    /// What it has taken.
+    pub fn block(mut self) -> Block {
+        let mut ns = Distribution::default();
+        self.ns.iter().for_each(|&time| ns.record(time / self.divisor));
+        let divisor = self.divisor as f64;
+        let mean_ns = self.ns.iter().sum::<u64>() as f64 / self.ns.len().max(1) as f64 / divisor;
+        let cpu_ns = self.cpu_ns as f64 / self.cpu_calls.max(1) as f64 / divisor;
+        let median_ns = median(&mut self.ns) / divisor;
+        Block { ns, median_ns, mean_ns, cpu_ns, ..Block::default() }
+    }
+}
+
+impl Around for Stopwatch {
+    #[inline]
+    fn make(&mut self, call: impl FnOnce() -> io::Result<usize>) -> io::Result<usize> {
+        self.time(call)
     }
 }
 

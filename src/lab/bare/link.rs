@@ -55,6 +55,14 @@ pub(super) fn narrow_pair() -> io::Result<(Socket, Socket)> {
     Ok((sender, receiver))
 }
 
+/// A pair for one of many connections; neither end waits.
+#[cfg(feature = "uring")]
+pub(super) fn quiet_pair() -> io::Result<(Socket, Socket)> {
+    let (sender, receiver) = narrow_pair()?;
+    receiver.set_nonblocking(true)?;
+    Ok((sender, receiver))
+}
+
 /// Options that have to be set before the connection is made: the window scale and the size of the
 /// segments are agreed on with the first of them.
 fn prepare(socket: &Socket, buffer_bytes: usize) -> io::Result<()> {

@@ -11,12 +11,15 @@
 //! * [`peer`]: who reads: nobody, somebody asleep, somebody who never sleeps.
 //! * [`block`]: many calls, one after the other.
 //! * [`tracepoints`]: what the kernel does in a call, counted.
+//! * `fan`: one event to many connections, with `io_uring` and without (feature `uring`).
 //! * [`fill`]: what happens when the reader does not read.
 //! * [`bench`](mod@bench): the side that gives the orders; [`group`]: cells of an experiment.
 
 pub mod bench;
 pub mod block;
 pub mod call;
+#[cfg(feature = "uring")]
+pub mod fan;
 pub mod fill;
 pub mod group;
 mod link;
@@ -91,6 +94,18 @@ pub enum Order {
         /// The numbers of tracepoints, as the kernel gives them.
         tracepoints: Vec<u64>,
     },
+    /// To send events to many connections.
+    #[cfg(feature = "uring")]
+    Fan {
+        /// How.
+        way: fan::Way,
+        /// Connections.
+        subscribers: usize,
+        /// Bytes of an event.
+        bytes: usize,
+        /// Events.
+        events: usize,
+    },
     /// To fill a connection whose reader does not read.
     Fill {
         /// Bytes of each write.
@@ -111,6 +126,9 @@ pub enum Answer {
     Read(Reading),
     /// What it has measured.
     Block(Box<Block>),
+    /// What it has measured on many connections.
+    #[cfg(feature = "uring")]
+    Fanned(Box<fan::Fanned>),
     /// How often each tracepoint was passed, per call.
     Counted(Vec<f64>),
     /// What it has seen.
@@ -147,6 +165,8 @@ enum Process {
     Idle,
     Sender(Box<Sender>),
     Receiver(Receiver),
+    #[cfg(feature = "uring")]
+    Fan(Box<fan::Fan>),
 }
 
 impl Process {
@@ -173,6 +193,14 @@ impl Process {
             }
             (Order::Count { call, piece_bytes, calls, tracepoints }, Process::Sender(sender)) => {
                 sender.count(call, piece_bytes, calls, &tracepoints).map(Answer::Counted)
+            }
+            #[cfg(feature = "uring")]
+            (Order::Fan { way, subscribers, bytes, events }, process) => {
+                if !matches!(process, Process::Fan(fan) if fan.subscribers() == subscribers) {
+                    *process = Process::Fan(Box::new(fan::Fan::open(subscribers)?));
+                }
+                let Process::Fan(fan) = process else { return Err("no connections".into()) };
+                fan.measure(way, bytes, events).map(|fanned| Answer::Fanned(Box::new(fanned)))
             }
             (Order::Fill { piece_bytes, total_bytes }, _) => {
                 fill::fill(piece_bytes, total_bytes).map(Answer::Filled)

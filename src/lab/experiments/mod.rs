@@ -3,6 +3,7 @@
 pub mod aa;
 pub mod iovec_crossover;
 pub mod socket_knobs;
+pub mod uring_whatif;
 pub mod write_cost;
 pub mod write_vs_writev;
 
