@@ -119,8 +119,9 @@ fn write_vs_writev() {
     assert_eq!(burst.cell, "subscribers 2, burst 3");
     let calls = |path| count(burst, path, "calls_per_event");
     assert_eq!([calls("split"), calls("write"), calls("more")], [3.0, 1.0, 1.0]);
-    assert_eq!([calls("writev"), calls("copy"), calls("span")], [1.0 / 3.0; 3]);
-    assert_eq!(calls("cork"), 5.0 / 3.0);
+    let once = ["writev", "copy", "span", "auto"].map(calls);
+    assert!(once.iter().all(|calls| (calls - 1.0 / 3.0).abs() < 1e-6), "{once:?}");
+    assert_eq!(calls("cork"), 1.666_67);
     assert_eq!(count(burst, "writev", "frames_per_call"), 3.0);
     assert_eq!(count(burst, "writev", "iovecs_per_event"), 1.0);
     assert_eq!(count(burst, "copy", "copied_per_event"), 135.0);

@@ -196,7 +196,8 @@ impl Group for CallAgainstItself {
     fn run(&self, lab: &mut Lab<'_>) -> Result<Vec<Record>, Stop> {
         let mut cell = Cell::new(self.plan());
         let calls = if self.profile == Profile::Smallest { 20 } else { 1000 };
-        let task = |calls| Task { work: Kind::Call(Call::Write), pieces: 1, piece_bytes: 64, calls };
+        let task =
+            |calls| Task { work: Kind::Call(Call::Write), pieces: 1, piece_bytes: 64, calls };
         let planted = cell.plan().variants.len() - 1;
         for restart in 0..lab.method.restarts {
             let mut bench = Bench::open(lab, Peer::Nobody)?;

@@ -64,16 +64,20 @@ pub enum Rig {
 /// All experiments, in the order in which they are carried out and reported.
 pub const ALL: &[&dyn Experiment] = &[
     &write_cost::WriteCost,
+    &iovec_crossover::IovecCrossover,
     &write_vs_writev::WriteVsWritev,
     &socket_knobs::SocketKnobs,
+    &uring_whatif::UringWhatif,
 ];
 
 /// What a report can be about: these, and the rig itself.
 pub const REPORTED: &[&dyn Experiment] = &[
     &aa::AgainstItself { rig: Rig::Both },
     &write_cost::WriteCost,
+    &iovec_crossover::IovecCrossover,
     &write_vs_writev::WriteVsWritev,
     &socket_knobs::SocketKnobs,
+    &uring_whatif::UringWhatif,
 ];
 
 /// The experiment of that name.

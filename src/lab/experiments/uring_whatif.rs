@@ -24,11 +24,7 @@ impl Experiment for UringWhatif {
     }
 
     fn title(&self) -> &'static str {
-        if cfg!(feature = "uring") {
-            "What if it were io_uring"
-        } else {
-            "What if it were io_uring (needs --features uring)"
-        }
+        "What if it were io_uring"
     }
 
     fn question(&self) -> &'static str {
@@ -40,6 +36,11 @@ impl Experiment for UringWhatif {
 
     fn rig(&self) -> Rig {
         Rig::Bare
+    }
+
+    fn unavailable(&self) -> Option<String> {
+        let why = "it needs a build with --features uring";
+        (!cfg!(feature = "uring")).then(|| why.into())
     }
 
     #[cfg(feature = "uring")]

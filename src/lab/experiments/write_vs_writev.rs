@@ -1,4 +1,5 @@
-//! The main experiment: the server's seven write paths, over bursts and subscribers.
+//! The main experiment: the server's seven write paths, and the one that chooses between two of
+//! them, over bursts and subscribers.
 
 use super::{Experiment, Judgement, Rig, Verdict};
 use crate::lab::method::analysis::{Finding, Study};
@@ -27,7 +28,7 @@ const SUBSCRIBERS: &str = "subscribers";
 const BURST: &str = "burst";
 
 /// The paths that are compared.
-const PATHS: [WritePath; 7] = [
+const PATHS: [WritePath; 8] = [
     WritePath::Write,
     WritePath::Split,
     WritePath::Writev,
@@ -35,6 +36,7 @@ const PATHS: [WritePath; 7] = [
     WritePath::More,
     WritePath::Cork,
     WritePath::Span,
+    WritePath::Auto,
 ];
 
 const COLUMNS: [&Column; 14] = [
@@ -369,7 +371,7 @@ fn writev_is_best(study: &Study) -> Judgement {
     let told = |&record: &usize| study.ratio(record, "span", "writev", CPU.name()).is_some();
     let many: Vec<usize> = cells(study, |burst| burst >= 8.0).into_iter().filter(told).collect();
     for &record in &many {
-        for path in ["copy", "span"] {
+        for path in ["copy", "span", "auto"] {
             let ratio = study.ratio(record, path, "writev", CPU.name());
             if let Some(ratio) = ratio.filter(|ratio| ratio.high < 1.0) {
                 beaten.push((record, path, ratio));

@@ -24,9 +24,8 @@ fn too_few(record: &Record) -> Option<Doubt> {
     let metrics = record.metrics.iter().enumerate();
     let times = metrics.filter(|(_, metric)| metric.kind == Kind::Time);
     let others = || (0..record.variants.len()).filter(|&one| one != record.baseline);
-    let pairs = times.flat_map(|(metric, _)| {
-        others().map(move |variant| ratios(record, variant, metric).len())
-    });
+    let pairs = times
+        .flat_map(|(metric, _)| others().map(move |variant| ratios(record, variant, metric).len()));
     let discarded = record.blocks.iter().all(|block| block.discarded.is_some());
     let fewest = pairs.filter(|&pairs| pairs > 0).min().or(discarded.then_some(0))?;
     let needed = stats::OBSERVATIONS_MIN;

@@ -72,7 +72,8 @@ fn answer(chapter: &Chapter<'_>) -> Vec<String> {
     parts.push(doubts.collect::<Vec<String>>().join("\n"));
     parts.extend(chapter.tables.iter().chain(&chapter.audits).map(table));
     parts.push(chapter.blocks.clone());
-    let limits = chapter.experiment.cannot_show().iter().map(|limit| format!("- cannot show: {limit}"));
+    let limits =
+        chapter.experiment.cannot_show().iter().map(|limit| format!("- cannot show: {limit}"));
     parts.push(limits.collect::<Vec<String>>().join("\n"));
     parts.retain(|part| !part.is_empty());
     parts

@@ -6,12 +6,12 @@ use super::standard::{
     distribution_chart, heat_chart, interval_chart, metric_table, percentile_table, ratio_table,
 };
 use super::{Report, render};
-use crate::lab::experiments::{Experiment, Judgement, Verdict, Rig};
-use crate::lab::run::Group;
+use crate::lab::experiments::{Experiment, Judgement, Rig, Verdict};
 use crate::lab::method::analysis::Study;
 use crate::lab::method::record::{Audit, Doubt, Profile, Record, Sampled};
 use crate::lab::method::rig_check;
 use crate::lab::method::sample::Sample;
+use crate::lab::run::Group;
 use crate::load::tally::Distribution;
 
 struct Toy(&'static str);
