@@ -132,6 +132,12 @@ mod tests {
         all
     }
 
+    /// The question of an experiment says so.
+    #[test]
+    fn an_event_is_so_long() {
+        assert_eq!((DATA_BYTES, FRAME_BYTES), (100, 131));
+    }
+
     #[test]
     fn everybody_gets_the_same() {
         let all = frames(5..9);
