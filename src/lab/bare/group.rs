@@ -131,15 +131,16 @@ fn block_time(profile: Profile) -> Duration {
     Duration::from_millis(match profile {
         Profile::Smallest => 1,
         Profile::Quick => 10,
-        Profile::Full => 25,
+        Profile::Full => 20,
     })
 }
 
-/// Rounds in each life of the processes.
+/// Rounds in each life of the processes. Where hundreds of comparisons are corrected for their
+/// number, it takes some twenty rounds altogether for even a large difference to be certain.
 pub fn rounds(profile: Profile) -> u32 {
     match profile {
         Profile::Smallest => 1,
         Profile::Quick => 4,
-        Profile::Full => 4,
+        Profile::Full => 6,
     }
 }
