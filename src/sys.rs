@@ -6,8 +6,6 @@
 
 pub mod allocator;
 #[cfg(feature = "lab")]
-pub mod bare;
-#[cfg(feature = "lab")]
 pub mod network;
 #[cfg(feature = "lab")]
 pub mod tcp;

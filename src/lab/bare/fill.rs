@@ -3,7 +3,7 @@
 use super::link::narrow_pair;
 use super::payload::Payload;
 use super::told;
-use crate::sys::bare::{unacknowledged_bytes, unread_bytes};
+use crate::sys::tcp::{unacknowledged_bytes, unread_bytes};
 use serde::{Deserialize, Serialize};
 use socket2::Socket;
 use std::io::{self, ErrorKind, Read as _};

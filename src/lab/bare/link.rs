@@ -1,6 +1,6 @@
 //! A TCP connection over loopback, and a pipe: what calls are made on.
 
-use crate::sys::bare::{segments_sent, set_pipe_bytes, unread_bytes, unsent_bytes};
+use crate::sys::tcp::{segments_sent, set_pipe_bytes, unread_bytes, unsent_bytes};
 use socket2::{Domain, Socket, Type};
 use std::fs::File;
 use std::io::{self, PipeReader, PipeWriter};

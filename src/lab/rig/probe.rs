@@ -373,9 +373,9 @@ impl Probe {
     /// Bytes in the receive buffers of a topic's subscribers.
     fn unread_bytes(&self, topic: usize) -> Result<u64, String> {
         let of_the_topic = self.subscribers.iter().filter(|one| one.topic == topic);
-        of_the_topic
-            .map(|one| sys::tcp::unread_bytes(&one.socket).map_err(|error| error.to_string()))
-            .sum()
+        let unread = of_the_topic.map(|one| sys::tcp::unread_bytes(&one.socket));
+        let sum: io::Result<usize> = unread.sum();
+        sum.map(|bytes| bytes as u64).map_err(|error| error.to_string())
     }
 }
 
