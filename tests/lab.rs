@@ -137,8 +137,10 @@ fn socket_knobs() {
     let pile = &records[4];
     for block in &pile.blocks {
         let waiting: f64 = block.values.iter().flatten().sum();
-        assert_eq!(waiting, 100.0 * 131.0, "every byte waits somewhere");
+        assert_eq!(waiting, 1000.0 * 131.0, "every byte waits somewhere");
     }
+    let in_log = |variant| count(pile, variant, "in_log_bytes");
+    assert!(in_log("NODELAY + SNDBUF") > in_log("NODELAY"), "options take effect");
 }
 
 /// A run that has been carried out is not carried out again, and its report is the same again.

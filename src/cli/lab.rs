@@ -232,12 +232,14 @@ fn measure(chosen: Vec<&dyn Experiment>, matches: &ArgMatches) -> Result<(), Fai
 
     let failed = |error: io::Error| Failure::Failed(error.to_string());
     let mut watch = Terminal::new().map_err(failed)?;
+    let processors = Processors::of_this_machine();
+    processors.stand_aside().map_err(failed)?;
     let mut lab = Lab::new(
         std::env::current_exe().map_err(failed)?,
         Method::of(profile, seed),
         environment,
         std::env::args().collect(),
-        Processors::of_this_machine(),
+        processors,
         &mut watch,
     );
     let outcome = lab.run(&all, &|experiment, cell| records.has(experiment, cell), &mut |record| {

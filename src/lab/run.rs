@@ -196,6 +196,15 @@ impl Processors {
         Processors { subject, other: allowed.next().unwrap_or(subject) }
     }
 
+    /// Binds the calling thread, which gives the orders, to the other processor: what it does between
+    /// two blocks, such as waiting for the server to come to rest, must not take the server's.
+    ///
+    /// # Errors
+    /// As `sched_setaffinity(2)`.
+    pub fn stand_aside(self) -> std::io::Result<()> {
+        crate::sys::bind_to_cpu(self.other)
+    }
+
     /// Whether both sides have one of their own.
     pub fn are_two(&self) -> bool {
         self.subject != self.other

@@ -13,7 +13,7 @@ use crate::lab::method::cell::{Budget, Cell, Plan, Stop};
 use crate::lab::method::record::{Metric, Profile, Record, Variant};
 use crate::lab::method::rig_check::{EXPERIMENT as NAME, PLANTED};
 use crate::lab::report::figure::{Figure, Table};
-use crate::lab::rig::block::{self, CPU, IDLE, P50, P99, ServerRig, Setup, WALL};
+use crate::lab::rig::block::{self, ACKS, CPU, IDLE, P50, P99, RECEIVED, ServerRig, Setup, WALL};
 use crate::lab::rig::orders::{Pace, Reader, Run};
 use crate::lab::run::{Group, Lab};
 use std::collections::BTreeMap;
@@ -171,7 +171,7 @@ impl Group for ServerAgainstItself {
     }
 }
 
-const COLUMNS: [&block::Column; 5] = [&CPU, &P50, &P99, &WALL, &IDLE];
+const COLUMNS: [&block::Column; 7] = [&CPU, &P50, &P99, &WALL, &IDLE, &RECEIVED, &ACKS];
 
 /// One write of 64 bytes.
 struct CallAgainstItself {

@@ -151,7 +151,7 @@ impl Pile {
         let metric = |name: &str, title: &str| Metric {
             name: name.into(),
             title: title.into(),
-            unit: "B".into(),
+            unit: "bytes".into(),
             kind: Kind::Count,
             better: Better::Neither,
         };
@@ -180,7 +180,7 @@ impl Pile {
     fn block(&self, rig: &mut ServerRig, topic: usize) -> Result<Measured, String> {
         let ledger = Ledger::start(&[rig.server().pid()]);
         let before = rig.server().counts_before()?;
-        let events = if self.profile == Profile::Smallest { 100 } else { PILED_EVENTS };
+        let events = if self.profile == Profile::Smallest { 1000 } else { PILED_EVENTS };
         let piled = rig.ask(&Order::Pile { topic, events })?;
         let after = rig.server().counts_after()?;
         let received = rig.ask(&Order::Receive { topic })?;
@@ -381,7 +381,7 @@ fn lowat_keeps_bytes(study: &Study) -> Judgement {
         _ => Verdict::CannotBeJudged,
     };
     let shown =
-        |bytes: Option<f64>| bytes.map_or("?".into(), |bytes| number::with_unit(bytes, "B"));
+        |bytes: Option<f64>| bytes.map_or("?".into(), |bytes| number::with_unit(bytes, "bytes"));
     Judgement {
         claim: None,
         statement: "TCP_NOTSENT_LOWAT keeps events in the server, where they can be skipped".into(),

@@ -35,7 +35,8 @@ pub struct Plan {
 pub struct Budget {
     /// Rounds are begun until so much time has passed,
     pub time: Duration,
-    /// but at least so many,
+    /// but until at least so many have no block that is discarded, if that does not take three
+    /// times as long,
     pub rounds_min: u32,
     /// and at most so many.
     pub rounds_max: u32,
@@ -123,8 +124,8 @@ impl Cell {
             each_round()?;
             measure(variant).map_err(|why| self.told(variant, &why))?;
         }
-        let mut round = 0;
-        while round < budget.rounds_max && (round < budget.rounds_min || elapsed() < budget.time) {
+        let (mut round, mut undisturbed) = (0, 0);
+        while round < budget.rounds_max && budget.goes_on(round, undisturbed, elapsed()) {
             each_round()?;
             rng.shuffle(&mut order);
             for &variant in &order {
@@ -132,6 +133,8 @@ impl Cell {
                 self.take(variant, restart, round, measured, method);
             }
             self.check_work(restart, round)?;
+            let mut of_the_round = self.blocks.iter().rev().take(order.len());
+            undisturbed += u32::from(of_the_round.all(|block| block.discarded.is_none()));
             round += 1;
         }
         self.measured_for += elapsed();
@@ -241,6 +244,18 @@ impl Cell {
         }
     }
 }
+
+impl Budget {
+    fn goes_on(&self, rounds: u32, undisturbed: u32, elapsed: Duration) -> bool {
+        let enough = undisturbed >= self.rounds_min;
+        elapsed < self.time
+            || rounds < self.rounds_min
+            || (!enough && elapsed < self.time * PATIENCE)
+    }
+}
+
+/// How many times its time a cell is given to find rounds that nothing disturbs.
+const PATIENCE: u32 = 3;
 
 /// The value as far as anybody could measure it, which takes less room when it is written down.
 fn six_digits(value: f64) -> f64 {

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 pub struct Server {
     process: Child,
+    processor: usize,
     address: SocketAddr,
     admin: Url,
 }
@@ -27,6 +28,8 @@ pub struct Counts {
     pub server: BTreeMap<String, f64>,
     /// TCP's counters of the server's network namespace (`/proc/PID/net/{snmp,netstat}`).
     pub network: BTreeMap<String, f64>,
+    /// Times that the server's processor has received packets (`NET_RX` in `/proc/softirqs`).
+    pub received_here: f64,
 }
 
 impl Server {
@@ -68,7 +71,7 @@ impl Server {
             Ok::<_, String>((address, admin))
         };
         match address.and_then(|address| server(address, admin?)) {
-            Ok((address, admin)) => Ok(Server { process, address, admin }),
+            Ok((address, admin)) => Ok(Server { process, processor, address, admin }),
             Err(why) => {
                 let _ended = process.kill();
                 let _status = process.wait();
@@ -118,7 +121,7 @@ impl Server {
     /// If the server does not answer.
     pub fn counts_before(&self) -> Result<Counts, String> {
         let server = self.counters()?;
-        Ok(Counts { server, network: self.network_counters() })
+        Ok(self.with_kernels_counters(server))
     }
 
     /// What was counted after a block: the network's counters first.
@@ -126,14 +129,20 @@ impl Server {
     /// # Errors
     /// As [`Server::counts_before`].
     pub fn counts_after(&self) -> Result<Counts, String> {
-        let network = self.network_counters();
-        Ok(Counts { server: self.counters()?, network })
+        let counts = self.with_kernels_counters(BTreeMap::new());
+        Ok(Counts { server: self.counters()?, ..counts })
     }
 
     fn counters(&self) -> Result<BTreeMap<String, f64>, String> {
         let server = server_side::Server { pid: None, admin: Some(self.admin.clone()) };
         let Sample { counters, .. } = server.sample()?;
         Ok(counters)
+    }
+
+    fn with_kernels_counters(&self, server: BTreeMap<String, f64>) -> Counts {
+        let softirqs = read_to_string("/proc/softirqs").unwrap_or_default();
+        let received_here = received_at(&softirqs, self.processor).unwrap_or(f64::NAN);
+        Counts { server, network: self.network_counters(), received_here }
     }
 
     fn network_counters(&self) -> BTreeMap<String, f64> {
@@ -192,6 +201,16 @@ impl Counts {
     }
 }
 
+/// How often a processor has received packets, by the text of `/proc/softirqs`: names of processors,
+/// and then a line for each sort of softirq, its counts below them.
+fn received_at(softirqs: &str, processor: usize) -> Option<f64> {
+    let mut lines = softirqs.lines();
+    let name = format!("CPU{processor}");
+    let column = lines.next()?.split_whitespace().position(|column| column == name)?;
+    let counts = lines.find_map(|line| line.trim_start().strip_prefix("NET_RX:"))?;
+    counts.split_whitespace().nth(column)?.parse().ok()
+}
+
 /// Adds the counters of such a file: pairs of lines, names in the first and values in the second,
 /// both behind the protocol's name.
 fn read_network_counters(text: &str, counters: &mut BTreeMap<String, f64>) {
@@ -225,6 +244,13 @@ mod tests {
     }
 
     #[test]
+    fn packets_received_at_a_processor() {
+        let text = "          CPU0       CPU2\n  NET_TX:  4 5\n  NET_RX:  36 7\n";
+        assert_eq!(received_at(text, 2), Some(7.0));
+        assert_eq!(received_at(text, 1), None);
+    }
+
+    #[test]
     fn labels_are_added_up() {
         let counts = |send, writev| {
             let server = [
@@ -234,7 +260,7 @@ mod tests {
                 ("calls_totally", 5000.0),
             ];
             let server = server.map(|(name, value)| (name.to_owned(), value)).into();
-            Counts { server, network: BTreeMap::new() }
+            Counts { server, ..Counts::default() }
         };
         assert_eq!(counts(15.0, 7.0).server_since(&counts(10.0, 2.0), "calls_total"), 10.0);
         assert_eq!(counts(1.0, 1.0).server_since(&counts(1.0, 1.0), "none"), 0.0);
