@@ -143,6 +143,26 @@ fn socket_knobs() {
     assert!(in_log("NODELAY + SNDBUF") > in_log("NODELAY"), "options take effect");
 }
 
+/// Every experiment, so that the lab cannot rot.
+#[test]
+fn everything_at_once() {
+    let out = Scratch::new("everything");
+    let arguments = ["all", "--smallest", "--out", out.path(), "--seed", "7", "--json"];
+    let report: serde_json::Value = serde_json::from_str(&succeeds(&arguments)).unwrap();
+    let records = out.records();
+    records.iter().for_each(check);
+    assert_eq!(report["records"], records.len());
+    for experiment in experiments::ALL.iter().filter(|one| one.unavailable().is_none()) {
+        let of_it = |record: &&Record| record.experiment == experiment.name();
+        assert!(records.iter().any(|record| of_it(&record)), "{}", experiment.name());
+        let chapters = report["experiments"].as_array().unwrap();
+        let chapter = chapters.iter().find(|one| one["name"] == experiment.name()).unwrap();
+        assert!(!chapter["judgements"].as_array().unwrap().is_empty(), "{}", experiment.name());
+    }
+    let page = fs::read_to_string(out.0.join("report.html")).unwrap();
+    assert!(page.contains("<svg") && !page.contains("http-equiv") && !page.contains("src="));
+}
+
 /// A run that has been carried out is not carried out again, and its report is the same again.
 #[test]
 fn records_are_all_there_is() {

@@ -40,7 +40,7 @@ impl HttpDate {
 ///
 /// Counted in years that begin on 1 March, so that the leap day is a year's last, and in eras of
 /// 400 years, which all have the same number of days.
-fn civil(days: u64) -> (u64, u64, u64) {
+pub(crate) fn civil(days: u64) -> (u64, u64, u64) {
     const ERA_DAYS: u64 = 146_097;
     const DAYS_FROM_ERA_START: u64 = 719_468; // 0000-03-01 to 1970-01-01
     let day = days + DAYS_FROM_ERA_START;

@@ -89,7 +89,6 @@ impl Bare {
                 ("clock_ns", opened.clock_ns.to_string()),
                 ("thread_clock_ns", opened.thread_clock_ns.to_string()),
                 ("segment_bytes", opened.segment_bytes.to_string()),
-                ("tcp_congestion", "cubic".into()),
                 ("tcp_nodelay", "true".into()),
             ];
             variant.settings.extend(settings.map(|(name, value)| (name.into(), value)));

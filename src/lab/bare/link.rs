@@ -1,7 +1,8 @@
 //! A TCP connection over loopback, and a pipe: what calls are made on.
 
+use crate::lab::method::network::choose_congestion;
 use crate::sys::tcp::{segments_sent, set_pipe_bytes, unread_bytes, unsent_bytes};
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 use std::fs::File;
 use std::io::{self, PipeReader, PipeWriter};
 use std::net::SocketAddr;
@@ -71,7 +72,7 @@ fn prepare(socket: &Socket, buffer_bytes: usize) -> io::Result<()> {
     socket.set_send_buffer_size(buffer_bytes)?;
     socket.set_recv_buffer_size(buffer_bytes)?;
     // The system's may pace what it sends, by a timer.
-    socket.set_tcp_congestion(b"cubic")?;
+    choose_congestion(&SockRef::from(socket))?;
     socket.set_tcp_nodelay(true)
 }
 

@@ -37,8 +37,8 @@ impl Experiment for WriteCost {
     fn question(&self) -> &'static str {
         "What does one call cost that hands bytes to a connection; how does that depend on their \
          number and on what the reader does; and what does the kernel do in it? Each call is timed \
-         by itself, on a TCP connection over loopback with segments of 1448 bytes, TCP_NODELAY and \
-         cubic, in a process of one thread. While it is made nobody sleeps on the connection, or \
+         by itself, on a TCP connection over loopback with segments of 1448 bytes and TCP_NODELAY, \
+         in a process of one thread. While it is made nobody sleeps on the connection, or \
          a process on the other processor sleeps in read(2), or one reads all the time. After \
          each call the reader has everything before the next begins, so every call finds the \
          queues empty. Every byte is checked."

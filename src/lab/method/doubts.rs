@@ -26,7 +26,8 @@ fn too_few(record: &Record) -> Option<Doubt> {
     let others = || (0..record.variants.len()).filter(|&one| one != record.baseline);
     let pairs = times
         .flat_map(|(metric, _)| others().map(move |variant| ratios(record, variant, metric).len()));
-    let discarded = record.blocks.iter().all(|block| block.discarded.is_some());
+    let blocks = &record.blocks;
+    let discarded = !blocks.is_empty() && blocks.iter().all(|block| block.discarded.is_some());
     let fewest = pairs.filter(|&pairs| pairs > 0).min().or(discarded.then_some(0))?;
     let needed = stats::OBSERVATIONS_MIN;
     (fewest < needed).then(|| {

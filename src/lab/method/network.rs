@@ -6,9 +6,11 @@
 
 use super::record::Network;
 use crate::sys::network;
+use socket2::SockRef;
 use std::fs;
 use std::io;
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::MetadataExt as _;
 use std::process::{Command, Stdio};
 
 /// The maximum transmission unit that loopback gets, in bytes: an Ethernet's.
@@ -17,6 +19,22 @@ pub const MTU_BYTES: u32 = 1500;
 /// The congestion control that connections get, if it can be had: it sends what the window permits
 /// without pacing, so that what is measured is the write path.
 pub const CONGESTION: &str = "cubic";
+
+/// The one that everybody may have, and that does not pace either.
+const CONGESTION_OF_ALL: &str = "reno";
+
+/// Gives a socket the best congestion control that it may have, and tells its name.
+///
+/// # Errors
+/// As `setsockopt(2)`.
+pub fn choose_congestion(socket: &SockRef<'_>) -> io::Result<&'static str> {
+    match socket.set_tcp_congestion(CONGESTION.as_bytes()) {
+        Ok(()) => Ok(CONGESTION),
+        Err(_) => {
+            socket.set_tcp_congestion(CONGESTION_OF_ALL.as_bytes()).map(|()| CONGESTION_OF_ALL)
+        }
+    }
+}
 
 /// Enters a private network namespace, if that is wanted and permitted, and tells what the network
 /// is like. That there is none is not fatal: it is told.
@@ -65,14 +83,29 @@ fn choose_congestion_by_route() {
     }
 }
 
-/// What a connection has that was accepted on loopback and did not choose. The connection is
-/// asked, since not only the system but also a route may say so.
+/// What a connection has that was accepted on loopback and did not choose, if that is the one
+/// wanted; otherwise the best that the processes may choose. The connection is asked, since not
+/// only the system but also a route may say so.
 fn congestion() -> io::Result<String> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let _client = TcpStream::connect(listener.local_addr()?)?;
     let (accepted, _) = listener.accept()?;
-    let name = socket2::SockRef::from(&accepted).tcp_congestion()?;
-    Ok(String::from_utf8_lossy(&name).trim_end_matches('\0').to_string())
+    let name = SockRef::from(&accepted).tcp_congestion()?;
+    let name = String::from_utf8_lossy(&name).trim_end_matches('\0').to_string();
+    Ok(match () {
+        () if name == CONGESTION || may_be_chosen(CONGESTION) => CONGESTION.into(),
+        () if may_be_chosen(CONGESTION_OF_ALL) => CONGESTION_OF_ALL.into(),
+        () => name,
+    })
+}
+
+/// Whether a process that is started from here may choose it. This one may have rights in a user
+/// namespace that it does not hand on.
+fn may_be_chosen(congestion: &str) -> bool {
+    let allowed = "/proc/sys/net/ipv4/tcp_allowed_congestion_control";
+    let allowed = fs::read_to_string(allowed).unwrap_or_default();
+    let is_root = || fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0);
+    allowed.split_whitespace().any(|name| name == congestion) || is_root()
 }
 
 #[cfg(test)]

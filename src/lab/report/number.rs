@@ -2,6 +2,7 @@
 //! What cannot be told apart by measuring must not be told apart in print.
 
 use crate::lab::method::stats::Interval;
+use crate::wire::date;
 
 /// A value in three significant digits, with its unit: `1.23 µs`, `45.6 ns`, `12.3 k`, `1.00`.
 pub fn with_unit(value: f64, unit: &str) -> String {
@@ -50,31 +51,9 @@ pub fn duration_ms(ms: u64) -> String {
 /// A moment, given in milliseconds since 1970, in UTC: `2026-11-04 13:00 UTC`.
 pub fn moment_unix_ms(ms: u64) -> String {
     let minutes = ms / 60_000;
-    let (year, month, day) = date(minutes / 1_440);
+    let (year, month, day) = date::civil(minutes / 1_440);
     let (hour, minute) = (minutes / 60 % 24, minutes % 60);
-    format!("{year}-{month:02}-{day:02} {hour:02}:{minute:02} UTC")
-}
-
-/// The date so many days after 1970-01-01 (Gregorian), counted year by year and month by month.
-fn date(mut days: u64) -> (u64, u64, u64) {
-    let leap = |year: u64| {
-        year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
-    };
-    let mut year = 1970;
-    while days >= 365 + u64::from(leap(year)) {
-        days -= 365 + u64::from(leap(year));
-        year += 1;
-    }
-    let february = 28 + u64::from(leap(year));
-    let mut month = 1;
-    for length in [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30] {
-        if days < length {
-            break;
-        }
-        days -= length;
-        month += 1;
-    }
-    (year, month, days + 1)
+    format!("{year}-{:02}-{day:02} {hour:02}:{minute:02} UTC", month + 1)
 }
 
 /// By what the value is divided, and what the unit is then called.

@@ -143,7 +143,7 @@ impl ServerRig {
     /// The first burst after a change of knobs is the first for many things.
     ///
     /// A connection that was silent for longer than its retransmission timeout, 200 ms, has its next
-    /// 16 segments acknowledged at once (`TCP_MAX_QUICKACKS`, net/ipv4/tcp_input.c), and that is a
+    /// 16 segments acknowledged at once (`TCP_MAX_QUICKACKS`, `tcp_input.c`), and that is a
     /// third of the cost of a delivery. A pause of the machine must not be a difference between two
     /// variants.
     fn warm_up(&mut self, run: &Run) -> Result<(), String> {
@@ -347,7 +347,7 @@ column!(
 /// highest nearly twice the lowest, and stays at each for half a second: the reader's kernel
 /// acknowledges either within the sender's call or when the reader reads, which is another
 /// processor's time. Which it is depends on what it takes for a full segment
-/// (`__tcp_ack_snd_check`, net/ipv4/tcp_input.c), and that it has yet to learn.
+/// (`__tcp_ack_snd_check`, `tcp_input.c`), and that it has yet to learn.
 const SETTLING: Run =
     Run { topic: 0, bursts: 25, burst: 64, pace: Pace::Closed, reader: Reader::Spinning };
 /// Deliveries of one burst that take so long that nothing is gained by making them twice.
