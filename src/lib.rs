@@ -26,6 +26,8 @@
 //!    code.
 //! 8. [`client`]: the other side, which stands on [`wire`] alone. Begin with [`client::stream`].
 //!    `load`, a feature: the load generator, which stands on that.
+//! 9. `lab`, a feature: the laboratory, which turns the knobs of a running server and says what that
+//!    costs. Begin with its `method`. Nothing above mentions it.
 //!
 //! # A turn of the loop
 //!

@@ -194,8 +194,9 @@ fn an_interrupted_run_keeps_what_it_has() {
     let out = Scratch::new("interrupted");
     let mut command = Command::new(env!("CARGO_BIN_EXE_pushv"));
     command.args(["lab", "run", "write-vs-writev", "--quick", "--out", out.path()]);
-    let child = command.stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let mut child = command.stderr(std::process::Stdio::piped()).spawn().unwrap();
     while !out.0.join("records.jsonl").exists() {
+        assert_eq!(child.try_wait().unwrap(), None, "it has not ended by itself");
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
     let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();

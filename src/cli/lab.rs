@@ -326,7 +326,12 @@ fn stamp(unix_s: u64) -> String {
 
 impl Watch for Terminal {
     fn doing(&mut self, what: &str, part: f64, remaining: Duration) {
-        self.show(part, format!("{what}, about {} left", about(remaining)));
+        let message = format!("{what}, about {} left", about(remaining));
+        // A log gets a line for each group; a terminal has the bar.
+        if self.is_news(what) && !self.is_seen() {
+            eprintln!("pushv: {message}");
+        }
+        self.show(part, message);
     }
 
     fn is_interrupted(&self) -> bool {

@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub struct Terminal {
     pub bar: ProgressBar,
     interrupted: Arc<AtomicBool>,
+    /// What was done when it was last asked whether that is news.
+    doing: String,
 }
 
 impl Terminal {
@@ -26,13 +28,27 @@ impl Terminal {
         let bar = ProgressBar::with_draw_target(Some(STEPS), target);
         let style = ProgressStyle::with_template("{bar:30} {elapsed:>4}  {msg}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        Ok(Terminal { bar, interrupted })
+        Ok(Terminal { bar, interrupted, doing: String::new() })
     }
 
     /// Shows how far the work is (0 to 1), and what is being done.
     pub fn show(&self, part: f64, message: String) {
         self.bar.set_position((STEPS as f64 * part) as u64);
         self.bar.set_message(message);
+    }
+
+    /// Whether there is somebody to see the bar.
+    pub fn is_seen(&self) -> bool {
+        !self.bar.is_hidden()
+    }
+
+    /// Whether something else is being done than when this was last asked.
+    pub fn is_news(&mut self, doing: &str) -> bool {
+        let news = self.doing != doing;
+        if news {
+            self.doing = doing.into();
+        }
+        news
     }
 
     /// Says something beside the bar.

@@ -156,6 +156,7 @@ impl Group for ServerAgainstItself {
         let planted = cell.plan().variants.len() - 1;
         for restart in 0..lab.method.restarts {
             let mut rig = ServerRig::start(lab, &setup)?;
+            cell.knobs(rig.server().knobs()?);
             lab.measure(&mut cell, restart, &mut |variant| {
                 if variant != planted {
                     return Ok(rig.block(&run, None)?.measured(&COLUMNS));

@@ -9,7 +9,7 @@ use crate::lab::method::record::{Better, Kind, Metric, Profile, Record, Variant,
 use crate::lab::report::figure::{Figure, Table};
 use crate::lab::report::{number, standard};
 use crate::lab::rig::block::{
-    self, ACKS, CALLS, CPU, Column, P50, P99, SEGMENTS, ServerRig, Setup,
+    self, ACKS, BEHIND, CALLS, CPU, Column, P50, P99, SEGMENTS, ServerRig, Setup,
 };
 use crate::lab::rig::orders::{Order, Pace, Reader, Run};
 use crate::lab::rig::stream::FRAME_BYTES;
@@ -121,7 +121,9 @@ impl Group for Latency {
             .collect();
         for restart in 0..lab.method.restarts {
             let mut rig = ServerRig::start(lab, &setup(self.subscribers(), 0))?;
+            let knobs = rig.server().knobs()?;
             for (writes, reader, cell) in &mut cells {
+                cell.knobs(knobs.clone());
                 let path = if *writes == 1 { "span" } else { "split" };
                 let path = BTreeMap::from([("write_path".to_owned(), path.to_owned())]);
                 for topic in 0..variants().len() {
@@ -218,6 +220,7 @@ impl Group for Pile {
         let mut cell = Cell::new(self.plan());
         for restart in 0..lab.method.restarts {
             let mut rig = ServerRig::start(lab, &setup(1, RCVBUF_BYTES))?;
+            cell.knobs(rig.server().knobs()?);
             lab.measure(&mut cell, restart, &mut |variant| self.block(&mut rig, variant))?;
         }
         let idle_does_not_matter = block::doubts(lab, &cell);
@@ -257,8 +260,6 @@ impl Experiment for SocketKnobs {
 
     fn tables(&self, study: &Study) -> Vec<Table> {
         let tables = [
-            standard::metric_table(study, P50.name(), "Latency, median"),
-            standard::metric_table(study, P99.name(), "Latency, 99th percentile"),
             standard::metric_table(
                 study,
                 SEGMENTS.name(),
@@ -270,6 +271,8 @@ impl Experiment for SocketKnobs {
                 "Other segments (acknowledgements) per delivered event",
             ),
             standard::metric_table(study, CALLS.name(), "System calls per delivered event"),
+            standard::metric_table(study, P50.name(), "Latency, median"),
+            standard::metric_table(study, P99.name(), "Latency, 99th percentile"),
             standard::metric_table(study, CPU.name(), "Server CPU per delivered event"),
             standard::metric_table(study, IN_LOG, "Nobody reads: bytes in the server's log"),
             standard::metric_table(
@@ -400,7 +403,7 @@ fn budget(ms: u64, rounds_min: u32, rounds_max: u32) -> Budget {
     Budget { time: Duration::from_millis(ms), rounds_min, rounds_max }
 }
 
-const COLUMNS: [&Column; 6] = [&P50, &P99, &SEGMENTS, &ACKS, &CALLS, &CPU];
+const COLUMNS: [&Column; 7] = [&P50, &P99, &SEGMENTS, &ACKS, &CALLS, &CPU, &BEHIND];
 const IN_LOG: &str = "in_log_bytes";
 const IN_SEND_QUEUE: &str = "in_send_queue_bytes";
 const IN_RECEIVE_QUEUE: &str = "in_receive_queue_bytes";

@@ -147,7 +147,9 @@ impl Group for Fanout {
         let restarts = lab.method.restarts;
         for restart in 0..restarts {
             let mut rig = ServerRig::start(lab, &self.setup())?;
+            let knobs = rig.server().knobs()?;
             for (run, cell) in &mut cells {
+                cell.knobs(knobs.clone());
                 let settings: Vec<_> =
                     cell.plan().variants.iter().map(|variant| variant.settings.clone()).collect();
                 lab.measure(cell, restart, &mut |variant| {
@@ -195,6 +197,10 @@ fn audit(rig: &mut ServerRig, run: &Run, cell: &mut Cell) -> Result<(), Stop> {
             theirs: theirs.get(call).copied().unwrap_or(0),
             by: auditor.name().into(),
         });
+        if audits.iter().any(|audit| audit.ours != audit.theirs) {
+            let why = format!("the server and {} do not agree", auditor.name());
+            cell.doubt(Doubt::Unaudited(why));
+        }
         cell.audit(audits);
     }
     Ok(())
@@ -272,10 +278,6 @@ impl Experiment for WriteVsWritev {
         let tables = [
             standard::metric_table(study, CALLS.name(), "System calls per delivered event"),
             standard::metric_table(study, FRAMES.name(), "Events per call"),
-            standard::metric_table(study, CPU.name(), "Server CPU per delivered event"),
-            standard::ratio_table(study, CPU.name(), "Server CPU per delivered event, write = 1"),
-            standard::metric_table(study, P50.name(), "Latency of a delivery, median"),
-            standard::metric_table(study, P99.name(), "Latency of a delivery, 99th percentile"),
             standard::metric_table(
                 study,
                 SEGMENTS.name(),
@@ -283,9 +285,30 @@ impl Experiment for WriteVsWritev {
             ),
             standard::metric_table(
                 study,
+                ACKS.name(),
+                "Other segments, acknowledgements, per delivered event",
+            ),
+            standard::metric_table(study, IOVECS.name(), "I/O vectors per delivered event"),
+            standard::metric_table(
+                study,
+                COPIED.name(),
+                "Bytes copied in user space per delivered event",
+            ),
+            standard::metric_table(
+                study,
+                CUT.name(),
+                "Calls cut short by a full send buffer, per delivered event",
+            ),
+            standard::metric_table(study, TURNS.name(), "Turns of the server's loop per burst"),
+            standard::metric_table(
+                study,
                 ALLOCATIONS.name(),
                 "Allocations per delivered event, publishing included",
             ),
+            standard::metric_table(study, CPU.name(), "Server CPU per delivered event"),
+            standard::ratio_table(study, CPU.name(), "Server CPU per delivered event, write = 1"),
+            standard::metric_table(study, P50.name(), "Latency of a delivery, median"),
+            standard::metric_table(study, P99.name(), "Latency of a delivery, 99th percentile"),
         ];
         tables.into_iter().flatten().collect()
     }

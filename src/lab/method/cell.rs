@@ -11,6 +11,7 @@ use super::record::{
 };
 use crate::load::tally::Distribution;
 use crate::sys;
+use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// What a cell is to compare.
@@ -63,6 +64,7 @@ pub struct Cell {
     distributions: Vec<Sampled>,
     audits: Vec<Audit>,
     doubts: Vec<Doubt>,
+    knobs: BTreeMap<String, String>,
     started_unix_ms: u64,
     measured_for: Duration,
 }
@@ -92,6 +94,7 @@ impl Cell {
             distributions: Vec::new(),
             audits: Vec::new(),
             doubts: Vec::new(),
+            knobs: BTreeMap::new(),
             started_unix_ms: now.as_millis() as u64,
             measured_for: Duration::ZERO,
         }
@@ -156,6 +159,11 @@ impl Cell {
         self.audits.extend(audits);
     }
 
+    /// Notes the knobs of the server.
+    pub fn knobs(&mut self, knobs: BTreeMap<String, String>) {
+        self.knobs = knobs;
+    }
+
     /// Notes what makes the figures doubtful, once.
     pub fn doubt(&mut self, doubt: Doubt) {
         if !self.doubts.contains(&doubt) {
@@ -173,6 +181,7 @@ impl Cell {
             factors: self.plan.factors,
             method: method.clone(),
             metrics: self.plan.metrics,
+            knobs: self.knobs,
             variants: self.plan.variants,
             baseline: self.plan.baseline,
             blocks: self.blocks,

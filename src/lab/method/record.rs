@@ -24,6 +24,10 @@ pub struct Record {
     pub method: Method,
     /// What the columns of [`Block::values`] are.
     pub metrics: Vec<Metric>,
+    /// The knobs of the server as it was started, if there was one; a variant's settings are those
+    /// that were turned after that.
+    #[serde(default)]
+    pub knobs: BTreeMap<String, String>,
     /// What was compared. The others are held against the [baseline](Record::baseline).
     pub variants: Vec<Variant>,
     /// The variant that the others are held against, by its place in `variants`.
@@ -199,6 +203,9 @@ pub struct Audit {
 pub enum Doubt {
     /// The subscribers never had nothing to do: they may have been what was measured.
     ClientBound(String),
+    /// The server did not keep up with what was published at a fixed rate: latencies are those of a
+    /// queue that grows.
+    ServerBound(String),
     /// So many blocks were discarded that those that are left are a selection.
     TooNoisy(String),
     /// Too few blocks for an interval.
@@ -263,6 +270,7 @@ impl Doubt {
     pub fn name(&self) -> &'static str {
         match self {
             Doubt::ClientBound(_) => "the subscribers may have been the limit",
+            Doubt::ServerBound(_) => "the server did not keep up",
             Doubt::TooNoisy(_) => "too noisy",
             Doubt::TooFew(_) => "too few blocks",
             Doubt::Distorted(_) => "loopback is distorted",
@@ -275,6 +283,7 @@ impl Doubt {
     pub fn detail(&self) -> &str {
         match self {
             Doubt::ClientBound(detail)
+            | Doubt::ServerBound(detail)
             | Doubt::TooNoisy(detail)
             | Doubt::TooFew(detail)
             | Doubt::Distorted(detail)

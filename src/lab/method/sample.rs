@@ -37,6 +37,7 @@ impl Sample {
             factors: Vec::new(),
             method,
             metrics: Vec::new(),
+            knobs: Default::default(),
             variants: Vec::new(),
             baseline: 0,
             blocks: Vec::new(),

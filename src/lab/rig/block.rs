@@ -45,6 +45,8 @@ pub struct Figures {
     pub answer: Answer,
     /// Bursts that were published.
     pub bursts: usize,
+    /// When each was due.
+    pub pace: Pace,
     /// The server's processor time, in nanoseconds.
     pub cpu_ns: u64,
     /// The counters before and after.
@@ -135,7 +137,7 @@ impl ServerRig {
         let noise = ledger.stop();
         self.silent_since[run.topic] = Instant::now();
         let after = self.server.counts_after()?;
-        Ok(Figures { answer, bursts: run.bursts, cpu_ns, before, after, noise })
+        Ok(Figures { answer, bursts: run.bursts, pace: run.pace, cpu_ns, before, after, noise })
     }
 }
 
@@ -358,6 +360,22 @@ const QUICKACKS: usize = 16;
 /// A segment of Ethernet's size.
 const SEGMENT_BYTES: usize = 1448;
 
+column!(
+    BEHIND,
+    "behind_schedule",
+    "how far the end of a block was behind its schedule, as a part of the schedule",
+    "",
+    Time,
+    Neither,
+    |f| match f.pace {
+        Pace::EveryUs(us) => {
+            let scheduled_ns = (us * 1000 * f.bursts as u64) as f64;
+            Some((f.answer.wall_ns as f64 / scheduled_ns - 1.0).max(0.0))
+        }
+        Pace::Closed => None,
+    }
+);
+
 /// The name under which the latencies of all deliveries are kept.
 pub const LATENCY: &str = "latency_ns";
 
@@ -382,23 +400,33 @@ pub fn doubts(lab: &Lab<'_>, cell: &Cell) -> Vec<Doubt> {
         let why = "the server and its subscribers share one processor";
         doubts.push(Doubt::Distorted(why.into()));
     }
+    let behind =
+        |variant: usize| cell.median(variant, BEHIND.name).is_some_and(|part| part > LATE_MAX);
+    let named = |such: &dyn Fn(usize) -> bool| -> Option<String> {
+        let variants = cell.plan().variants.iter().enumerate();
+        let such = variants.filter(|(nth, _)| such(*nth));
+        let names: Vec<&str> = such.map(|(_, variant)| variant.name.as_str()).collect();
+        (!names.is_empty()).then(|| names.join(", "))
+    };
+    if let Some(names) = named(&behind) {
+        doubts.push(Doubt::ServerBound(format!(
+            "under {names} a block took more than {:.0} % longer than its schedule",
+            LATE_MAX * 100.0
+        )));
+    }
     let hungry =
         |variant: usize| cell.median(variant, IDLE.name).is_some_and(|idle| idle < IDLE_MIN);
-    let plan = cell.plan();
-    let bound: Vec<&str> = (0..plan.variants.len())
-        .filter(|&variant| hungry(variant))
-        .map(|variant| plan.variants[variant].name.as_str())
-        .collect();
-    if !bound.is_empty() {
+    if let Some(names) = named(&hungry) {
         doubts.push(Doubt::ClientBound(format!(
-            "under {} the subscribers had nothing to read for less than {:.0} % of the time: \
+            "under {names} the subscribers had nothing to read for less than {:.0} % of the time: \
              latencies are theirs as much as the server's",
-            bound.join(", "),
             IDLE_MIN * 100.0
         )));
     }
     doubts
 }
 
+/// By which part a block at a fixed rate may be late: a napping reader is, by half a nap.
+const LATE_MAX: f64 = 0.25;
 /// The part of the time that subscribers must have to spare.
 const IDLE_MIN: f64 = 0.05;

@@ -90,6 +90,22 @@ impl Server {
         self.process.id()
     }
 
+    /// All knobs and their values.
+    ///
+    /// # Errors
+    /// If the server does not answer.
+    pub fn knobs(&self) -> Result<BTreeMap<String, String>, String> {
+        let url = Url { target: "/knobs".into(), ..self.admin.clone() };
+        let json: serde_json::Value =
+            serde_json::from_str(&exchange::get(&url)?).map_err(|error| error.to_string())?;
+        let knobs = json.as_object().ok_or("/knobs is no object")?;
+        let text = |value: &serde_json::Value| match value {
+            serde_json::Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        Ok(knobs.iter().map(|(name, value)| (name.clone(), text(value))).collect())
+    }
+
     /// Turns knobs, for one topic or for all, while connections are live.
     ///
     /// # Errors
