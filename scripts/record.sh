@@ -49,7 +49,7 @@ target/release/pushv lab "${what[@]}" "${size[@]}" --out "$out"
 cat >"$out/README.md" <<TEXT
 # $(basename "$out")
 
-Made by \`scripts/record.sh ${size[*]} ${names[*]}\` on one machine on one day: a virtual machine shares its
+Made by \`scripts/record.sh${size[*]:+ ${size[*]}}${names[*]:+ ${names[*]}}\` on one machine on one day: a virtual machine shares its
 hardware with others, so the figures say what they say of this machine only. What the method is, and
 why to distrust it: [METHODOLOGY.md](../../METHODOLOGY.md).
 

@@ -1,7 +1,7 @@
 //! What makes figures doubtful and can be seen in the figures themselves.
 
 use super::analysis::{Study, discarded_of, ratios};
-use super::record::{Doubt, Kind, Metric, Record};
+use super::record::{Better, Doubt, Kind, Metric, Record};
 use super::stats;
 use std::collections::BTreeSet;
 
@@ -47,7 +47,7 @@ fn too_noisy(record: &Record) -> Option<Doubt> {
 fn restarts_differ(record: &Record) -> Option<Doubt> {
     let metrics = record.metrics.iter().enumerate();
     let differ: Vec<String> = metrics
-        .filter(|(_, metric)| metric.kind == Kind::Time)
+        .filter(|(_, metric)| metric.kind == Kind::Time && metric.better != Better::Neither)
         .flat_map(|(place, metric)| {
             let variants = record.variants.iter().enumerate();
             variants.filter_map(move |(variant, known)| {
@@ -56,8 +56,16 @@ fn restarts_differ(record: &Record) -> Option<Doubt> {
             })
         })
         .collect();
-    (!differ.is_empty()).then(|| Doubt::RestartsDiffer(differ.join("; ")))
+    let (shown, more) = differ.split_at(differ.len().min(SHOWN_MAX));
+    let more = match more.len() {
+        0 => String::new(),
+        more => format!("; and {more} more"),
+    };
+    (!shown.is_empty()).then(|| Doubt::RestartsDiffer(shown.join("; ") + &more))
 }
+
+/// How many differences between restarts are told in full.
+const SHOWN_MAX: usize = 3;
 
 fn differing(metric: &Metric, variant: &str, low: f64, high: f64) -> String {
     format!("{}: `{variant}` takes {low:.3} to {high:.3} of the baseline", metric.title)
