@@ -19,7 +19,7 @@ TEXT
 
 root=$(cd "$(dirname "$0")/.." && pwd)
 cd "$root"
-processor=$(sed -n 's/^model name[^:]*: *//p' /proc/cpuinfo | head -1 | tr -cs 'A-Za-z0-9\n' - | tr A-Z a-z)
+processor=$(sed -n 's/^model name[^:]*: *//p' /proc/cpuinfo | head -1 | tr -cs '[:alnum:]\n' - | tr '[:upper:]' '[:lower:]')
 out=docs/reports/$(date -u +%Y-%m-%d)-linux-$(uname -r | cut -d. -f1,2)-${processor%-}
 size=() names=()
 while (($#)); do

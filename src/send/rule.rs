@@ -64,11 +64,13 @@ impl CopyRule {
     }
 }
 
-/// As measured on the machine on which pushv was developed, by `pushv lab run iovec-crossover`.
+/// As measured on the machine on which pushv was developed, by `pushv lab run iovec-crossover`
+/// (docs/reports).
 impl Default for CopyRule {
     fn default() -> CopyRule {
-        let step = Step { pieces: 2, piece_bytes: 1024 };
-        CopyRule::new(&[step]).unwrap_or(CopyRule::NEVER)
+        let steps = [(2, 1024), (256, 256)];
+        let steps = steps.map(|(pieces, piece_bytes)| Step { pieces, piece_bytes });
+        CopyRule::new(&steps).unwrap_or(CopyRule::NEVER)
     }
 }
 
