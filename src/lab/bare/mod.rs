@@ -6,9 +6,9 @@
 //! fs/file.c). So a reader that is to run at the same time is yet another process.
 //!
 //! * [`call`]: the calls, and what belongs to each outside the time that is taken.
-//! * [`payload`]: what is sent.
-//! * [`link`]: the connection, and the pipe beside it.
-//! * [`peer`]: who reads: nobody, somebody asleep, somebody who never sleeps.
+//! * `payload`: what is sent.
+//! * `link`: the connection, and the pipe beside it.
+//! * `peer`: who reads: nobody, somebody asleep, somebody who never sleeps.
 //! * [`block`]: many calls, one after the other.
 //! * [`tracepoints`]: what the kernel does in a call, counted.
 //! * `fan`: one event to many connections, with `io_uring` and without (feature `uring`).
