@@ -137,7 +137,7 @@ fn socket_knobs() {
     let pile = &records[4];
     for block in &pile.blocks {
         let waiting: f64 = block.values.iter().flatten().sum();
-        assert_eq!(waiting, 1000.0 * 131.0, "every byte waits somewhere");
+        assert_eq!(waiting, 3800.0 * 131.0, "every byte waits somewhere");
     }
     let in_log = |variant| count(pile, variant, "in_log_bytes");
     assert!(in_log("NODELAY + SNDBUF") > in_log("NODELAY"), "options take effect");

@@ -182,7 +182,7 @@ impl Pile {
     fn block(&self, rig: &mut ServerRig, topic: usize) -> Result<Measured, String> {
         let ledger = Ledger::start(&[rig.server().pid()]);
         let before = rig.server().counts_before()?;
-        let events = if self.profile == Profile::Smallest { 1000 } else { PILED_EVENTS };
+        let events = PILED_EVENTS;
         let piled = rig.ask(&Order::Pile { topic, events })?;
         let after = rig.server().counts_after()?;
         let received = rig.ask(&Order::Receive { topic })?;
