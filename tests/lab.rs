@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)] // a test may panic
 
 use pushv::lab::experiments;
-use pushv::lab::method::record::{Block, Kind, Record};
+use pushv::lab::method::record::{Block, Doubt, Kind, Record};
 use pushv::lab::method::store;
 use std::fs;
 use std::path::PathBuf;
@@ -81,7 +81,9 @@ fn check(record: &Record) {
     assert_eq!(record.method.seed, 7);
     for variant in 0..record.variants.len() {
         let measured = record.blocks.iter().any(|block| block.variant == variant);
-        assert!(measured, "{name}: {:?}", record.doubts);
+        // Who may not count at the kernel's tracepoints says so instead.
+        let refused = record.doubts.iter().any(|doubt| matches!(doubt, Doubt::Unaudited(_)));
+        assert!(measured || refused, "{name}: {:?}", record.doubts);
     }
     for block in &record.blocks {
         assert_eq!(block.values.len(), record.metrics.len(), "{name}");
@@ -140,9 +142,14 @@ fn socket_knobs() {
         let waiting: f64 = block.values.iter().flatten().sum();
         assert_eq!(waiting, 3800.0 * 131.0, "every byte waits somewhere");
     }
-    let in_log = |variant| count(pile, variant, "in_log_bytes");
-    let (fixed, grown) = (in_log("NODELAY + SNDBUF"), in_log("NODELAY"));
-    assert!(fixed > grown, "options take effect: {fixed} and {grown} bytes\n{:?}", pile.blocks);
+    // How far the kernel lets an unfixed buffer grow differs from run to run, by a factor of six; at
+    // its smallest it holds 60 kB. With a low-water mark of 16 KiB it never takes half of that.
+    for nodelay in ["NODELAY", "Nagle"] {
+        let in_kernel =
+            |options: &str| count(pile, &format!("{nodelay}{options}"), "in_send_queue_bytes");
+        let (free, lowat) = (in_kernel(""), in_kernel(" + LOWAT"));
+        assert!(lowat < 30_000.0 && free > 40_000.0, "options take effect: {lowat} and {free}");
+    }
 }
 
 /// Every experiment, so that the lab cannot rot.
