@@ -7,7 +7,7 @@
 pub mod allocator;
 #[cfg(feature = "lab")]
 pub mod network;
-#[cfg(feature = "lab")]
+pub mod stamps;
 pub mod tcp;
 #[cfg(feature = "lab")]
 pub mod trace;

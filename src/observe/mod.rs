@@ -5,9 +5,16 @@
 //!
 //! * [`counters`]: calls, bytes, frames, wake-ups, closes by reason.
 //! * [`histogram`]: distributions at a fixed relative resolution.
+//! * [`ladder`]: where a stream's events are, in bytes and by id.
+//! * [`tcp_info`] and [`verdict`]: what the kernel knows of it, and so why they are there.
+//! * [`stamps`]: how long single writes take to be sent and acknowledged.
 //! * `metrics`: all of it as OpenMetrics text (feature `admin`).
 
 pub mod counters;
 pub mod histogram;
+pub mod ladder;
 #[cfg(feature = "admin")]
 pub mod metrics;
+pub mod stamps;
+pub mod tcp_info;
+pub mod verdict;

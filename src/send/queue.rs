@@ -266,7 +266,7 @@ impl WriteQueue<'_> {
 
 impl Framing {
     /// Frame `no` as it leaves.
-    fn bytes(self, log: &Log, no: FrameNo) -> &[u8] {
+    pub(crate) fn bytes(self, log: &Log, no: FrameNo) -> &[u8] {
         match self {
             Framing::Chunked => log.frame(no),
             Framing::Plain => log.payload(no),
