@@ -50,6 +50,7 @@ pub enum Group {
     Limits,
     Times,
     Turns,
+    Observing,
     Adaptive,
 }
 
@@ -65,6 +66,7 @@ impl Group {
             Group::Limits => "Limits",
             Group::Times => "Life cycle",
             Group::Turns => "The loop",
+            Group::Observing => "Observing",
             Group::Adaptive => "Flush policy `adaptive`",
         }
     }
@@ -269,6 +271,11 @@ pub static KNOBS: &[Knob] = &[
         "Bytes that are read from one connection before the others have their turn"),
     number!("accept_batch", Live, Turns, turn.accept_batch, 1..=1_000_000,
         "Connections accepted per listener and turn"),
+
+    number!("observe_ms", Live, Observing, observe.observe_ms, 0..=3_600_000,
+        "How often the kernel is asked about a stream that has moved lately; 0 is never"),
+    number!("timestamp_one_in", Live, Observing, observe.timestamp_one_in, 0..=1_000_000_000,
+        "One flush in so many is stamped by the kernel on its way to the peer; 0 is none"),
 
     number!("adapt_period_ms", Live, Adaptive, adapt.period_ms, 10..=60_000,
         "How often the rule is applied"),

@@ -1,6 +1,7 @@
 //! Counters, incremented where the thing happens and read when somebody asks.
 
 use crate::observe::histogram::Histogram;
+use crate::observe::stamps::StampCounters;
 use std::fmt;
 
 /// Everything that the server counts.
@@ -56,6 +57,15 @@ pub struct Counters {
     pub publish_to_kernel_ns: Histogram,
     /// Frames carried by a call that carried any.
     pub frames_per_call: Histogram,
+    /// From the first to the last subscriber that was offered an event, one value for each pass over
+    /// a topic's subscribers, of which there were at least two. In nanoseconds.
+    pub fanout_spread_ns: Histogram,
+    /// Times that the sweep asked the kernel about a stream.
+    pub observations: u64,
+    /// Times that a stream's tail was found held back by Nagle's algorithm.
+    pub nagle_stalls: u64,
+    /// What stamped calls have told.
+    pub stamps: StampCounters,
 }
 
 /// What the write path does. One flush of an unblocked subscriber is one call on the default
@@ -135,6 +145,8 @@ pub enum CloseReason {
     IdleTimeout,
     /// The peer accepted no bytes for too long.
     Stalled,
+    /// The peer's kernel acknowledged nothing for too long, although something was under way.
+    Unacknowledged,
     /// The reader was too slow, and the policy is to close.
     Overrun,
     /// The connection reached its maximum age.
@@ -149,7 +161,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// All reasons, in the order of their discriminants.
-    pub const ALL: [CloseReason; 15] = [
+    pub const ALL: [CloseReason; 16] = [
         CloseReason::Done,
         CloseReason::PeerLeft,
         CloseReason::PeerReset,
@@ -160,6 +172,7 @@ impl CloseReason {
         CloseReason::BodyTimeout,
         CloseReason::IdleTimeout,
         CloseReason::Stalled,
+        CloseReason::Unacknowledged,
         CloseReason::Overrun,
         CloseReason::Aged,
         CloseReason::Chatter,
@@ -180,6 +193,7 @@ impl CloseReason {
             CloseReason::BodyTimeout => "body_timeout",
             CloseReason::IdleTimeout => "idle_timeout",
             CloseReason::Stalled => "stalled",
+            CloseReason::Unacknowledged => "unacknowledged",
             CloseReason::Overrun => "overrun",
             CloseReason::Aged => "aged",
             CloseReason::Chatter => "chatter",

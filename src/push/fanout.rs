@@ -19,6 +19,8 @@ pub struct Fanout {
     since_round: Amount,
     /// and in the round before that.
     round_before: Amount,
+    /// When the pass was begun, or begun again while it lasted.
+    pass_began_ns: u64,
     /// Its flush is due at a time that somebody keeps.
     pub lingering: bool,
 }
@@ -79,7 +81,8 @@ impl Fanout {
     }
 
     /// Owes every subscriber a visit, and considers what is pending taken up.
-    pub fn begin_pass(&mut self) {
+    pub fn begin_pass(&mut self, now_ns: u64) {
+        self.pass_began_ns = now_ns;
         self.owed = self.subscribers.len() as u32;
         self.pending = Pending::default();
         if self.owed == 0 {
@@ -128,6 +131,12 @@ impl Fanout {
     /// The subscriber that a further call of [`Fanout::next_visit`] would give.
     pub fn upcoming(&self) -> Option<u32> {
         (self.owed > 0).then(|| self.subscribers[self.position as usize])
+    }
+
+    /// When the latest pass was begun, in nanoseconds of the server's clock. If it was begun while
+    /// an earlier one lasted, that is the later of the two times.
+    pub fn pass_began_ns(&self) -> u64 {
+        self.pass_began_ns
     }
 
     /// Whether visits are owed.
@@ -179,10 +188,10 @@ mod tests {
     fn a_pass_visits_everybody_once_and_the_next_starts_where_it_ended() {
         let mut fanout = with(3);
         assert_eq!(fanout.next_visit(), None);
-        fanout.begin_pass();
+        fanout.begin_pass(0);
         assert_eq!(visit(&mut fanout, 2), [0, 1]);
         assert_eq!(fanout.upcoming(), Some(2));
-        fanout.begin_pass();
+        fanout.begin_pass(0);
         assert_eq!(visit(&mut fanout, 9), [2, 0, 1]);
         assert_eq!(fanout.upcoming(), None);
         assert!(!fanout.in_pass());
@@ -195,7 +204,7 @@ mod tests {
             for visited in 0..=count {
                 for slot in 0..count {
                     let mut fanout = with(count);
-                    fanout.begin_pass();
+                    fanout.begin_pass(0);
                     let mut seen: BTreeSet<u32> =
                         visit(&mut fanout, visited as usize).into_iter().collect();
                     let moved = fanout.remove(slot);
@@ -216,9 +225,9 @@ mod tests {
             for start in 0..count {
                 for visited in 0..count {
                     let mut fanout = with(count);
-                    fanout.begin_pass();
+                    fanout.begin_pass(0);
                     visit(&mut fanout, start as usize);
-                    fanout.begin_pass();
+                    fanout.begin_pass(0);
                     let mut seen: BTreeSet<u32> =
                         visit(&mut fanout, visited as usize).into_iter().collect();
                     fanout.add(100);
@@ -237,7 +246,7 @@ mod tests {
         fanout.note_published(20, 9);
         let amount = Amount { events: 2, bytes: 30 };
         assert_eq!(fanout.pending(), Pending { amount, since_ns: 5 });
-        fanout.begin_pass();
+        fanout.begin_pass(0);
         assert_eq!(fanout.pending(), Pending::default());
     }
 
@@ -249,7 +258,7 @@ mod tests {
         for round in 1..100 {
             for _ in 0..5 {
                 fanout.note_published(1, 0);
-                fanout.begin_pass();
+                fanout.begin_pass(0);
                 visit(&mut fanout, 2);
             }
             assert!(fanout.in_pass());
@@ -259,7 +268,7 @@ mod tests {
         fanout.note_published(1, 0);
         visit(&mut fanout, 100);
         assert_eq!(fanout.unserved().events, 1, "the one that no pass has taken up");
-        fanout.begin_pass();
+        fanout.begin_pass(0);
         visit(&mut fanout, 100);
         assert_eq!(fanout.unserved(), Amount::default());
     }
@@ -268,7 +277,7 @@ mod tests {
     fn without_subscribers_nothing_is_unserved() {
         let mut fanout = with(0);
         fanout.note_published(1, 0);
-        fanout.begin_pass();
+        fanout.begin_pass(0);
         assert_eq!(fanout.unserved(), Amount::default());
     }
 }

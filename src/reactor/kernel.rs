@@ -19,6 +19,10 @@ impl Platform for Kernel {
     fn unix_s(&self) -> u64 {
         SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
     }
+
+    fn unix_ns(&self) -> u64 {
+        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos() as u64)
+    }
 }
 
 /// A number that differs from process to process: the standard library seeds its hash maps from

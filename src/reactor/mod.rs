@@ -156,7 +156,9 @@ impl Reactor {
         if event.is_writable() {
             self.server.writable(token);
         }
-        let hangup = event.is_read_closed() || event.is_error();
+        // A stamp that comes back is reported as an error, on a connection that is well.
+        let failed = event.is_error() && !self.server.take_stamps(token);
+        let hangup = event.is_read_closed() || failed;
         if event.is_readable() || hangup {
             self.server.readable(token, hangup);
         }

@@ -12,6 +12,7 @@
 //! * [`flush`]: when a topic's subscribers are flushed.
 //! * [`adapt`]: the controller behind the flush policy `adaptive`.
 //! * [`socket_knobs`]: the options of the sockets.
+//! * [`stamped`]: a socket whose next call the kernel stamps.
 
 pub mod adapt;
 pub mod drain;
@@ -21,6 +22,7 @@ pub mod private;
 pub mod queue;
 pub mod rule;
 pub mod socket_knobs;
+pub mod stamped;
 pub mod transport;
 
 #[cfg(test)]

@@ -1,6 +1,9 @@
 //! What the server asks of a connected socket.
 
+use crate::observe::tcp_info::TcpInfo;
 use crate::send::socket_knobs::SocketKnobs;
+use crate::sys::stamps::{self, Stamp};
+use crate::sys::tcp::{self, SocketMemory};
 use std::io::{self, IoSlice};
 
 /// A connected, non-blocking stream socket.
@@ -30,6 +33,40 @@ pub trait Transport {
 
     /// Sets the options in which `knobs` differs from `before`, or all of them.
     fn apply(&mut self, knobs: &SocketKnobs, before: Option<&SocketKnobs>) -> io::Result<()>;
+
+    /// How many bytes the kernel has taken and the peer's kernel has not acknowledged
+    /// (`SIOCOUTQ`, tcp(7)).
+    ///
+    /// This and what follows is for looking on. A stand-in that has no kernel need not offer it: the
+    /// server then knows less and does the same.
+    fn outstanding_bytes(&self) -> io::Result<u64> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// What the kernel knows of the connection (`TCP_INFO`, tcp(7)).
+    fn tcp_info(&self) -> io::Result<TcpInfo> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// The kernel's memory of the socket (`SO_MEMINFO`).
+    fn memory(&self) -> io::Result<SocketMemory> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Prepares the socket for calls that are stamped ([`stamps::enable`]).
+    fn enable_stamps(&mut self) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// `sendmsg(2)` that asks for stamps of its last byte. At most [`IOVECS_MAX`] buffers.
+    fn write_stamped(&mut self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.write_vectored(buffers)
+    }
+
+    /// The next stamp that has come back; `None` if there is none.
+    fn next_stamp(&mut self) -> io::Result<Option<Stamp>> {
+        Ok(None)
+    }
 }
 
 impl Transport for mio::net::TcpStream {
@@ -60,6 +97,30 @@ impl Transport for mio::net::TcpStream {
 
     fn apply(&mut self, knobs: &SocketKnobs, before: Option<&SocketKnobs>) -> io::Result<()> {
         knobs.apply(&socket2::SockRef::from(&*self), before)
+    }
+
+    fn outstanding_bytes(&self) -> io::Result<u64> {
+        tcp::unacknowledged_bytes(self).map(|bytes| bytes as u64)
+    }
+
+    fn tcp_info(&self) -> io::Result<TcpInfo> {
+        tcp::tcp_info(self).map(TcpInfo::from)
+    }
+
+    fn memory(&self) -> io::Result<SocketMemory> {
+        tcp::socket_memory(self)
+    }
+
+    fn enable_stamps(&mut self) -> io::Result<()> {
+        stamps::enable(self)
+    }
+
+    fn write_stamped(&mut self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
+        stamps::send(self, buffers)
+    }
+
+    fn next_stamp(&mut self) -> io::Result<Option<Stamp>> {
+        stamps::next(self)
     }
 }
 

@@ -6,6 +6,7 @@ use crate::push::id::Seq;
 use crate::send::private::Private;
 use crate::send::queue::Framing;
 use crate::server::body::Body;
+use crate::server::watch::Watch;
 use slab::Slab;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -80,7 +81,9 @@ pub(super) struct Connection<S> {
     /// The peer has closed its side.
     pub peer_closed: bool,
     /// Bytes read that make no whole request head yet, or that are not wanted yet.
-    pub input: Vec<u8>,
+    pub input: Box<[u8]>,
+    /// What is remembered while something of a stream is under way.
+    pub watch: Option<Box<Watch>>,
     pub opened_ns: u64,
     /// When the current phase began, or when a feed was last heard of.
     pub since_ns: u64,
@@ -181,7 +184,8 @@ impl<S> Connection<S> {
             publishes: false,
             answered: false,
             peer_closed: false,
-            input: Vec::new(),
+            input: Box::default(),
+            watch: None,
             opened_ns: now_ns,
             since_ns: now_ns,
         }

@@ -1,6 +1,7 @@
 //! Events become writes: passes over the subscribers of topics, one slice of time per turn.
 
 use super::connection::{Door, Phase};
+use super::watch::Clocks;
 use super::{Platform, Server};
 use crate::observe::counters::CloseReason;
 use crate::push::cursor::Cursor;
@@ -10,6 +11,7 @@ use crate::send::drain::{Drain, Outcome, drain};
 use crate::send::flush::{Due, FlushPolicy};
 use crate::send::path::WritePath;
 use crate::send::queue::WriteQueue;
+use crate::send::stamped::Stamped;
 use crate::send::transport::Transport;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -100,7 +102,7 @@ impl<P: Platform> Server<P> {
             signals.utilisation = signals.utilisation.max(utilisation);
         }
         let standing = fanout.in_pass();
-        fanout.begin_pass();
+        fanout.begin_pass(self.now_ns);
         if !standing && fanout.in_pass() {
             self.flushes.passes.push_back(key);
         }
@@ -176,8 +178,12 @@ impl<P: Platform> Server<P> {
                     break;
                 }
             }
-            if self.hub.topics()[key as usize].fanout.in_pass() {
+            let fanout = &self.hub.topics()[key as usize].fanout;
+            if fanout.in_pass() {
                 self.flushes.passes.push_back(key);
+            } else if fanout.len() > 1 {
+                let spread_ns = self.now_ns.saturating_sub(fanout.pass_began_ns());
+                self.counters.fanout_spread_ns.record(spread_ns);
             }
             // Visits to those that are blocked or up to date do not read the clock.
             self.now_ns = self.now_ns.max(self.platform.now_ns());
@@ -200,6 +206,9 @@ impl<P: Platform> Server<P> {
         if connection.blocked || connection.closing {
             return;
         }
+        let is_stream = !connection.cursors.as_slice().is_empty();
+        let stamps = is_stream && self.stamp_is_due() && self.prepare_stamp(key);
+        let connection = &self.connections[key];
         let overrun =
             |cursor: &Cursor| cursor.next < self.hub.topics()[cursor.topic as usize].log.first();
         if connection.cursors.as_slice().iter().any(overrun) {
@@ -226,7 +235,19 @@ impl<P: Platform> Server<P> {
         };
         let (path, rule) = (delivery.write_path, &delivery.auto_rule);
         let (socket, workspace) = (&mut connection.socket, &mut self.workspace);
-        let done = drain(socket, path, rule, &mut queue, workspace, budget_bytes, counters);
+        let done = if stamps {
+            let clocks =
+                Clocks { now_ns: self.platform.now_ns(), unix_ns: self.platform.unix_ns() };
+            let mut socket = Stamped::new(socket);
+            let done =
+                drain(&mut socket, path, rule, &mut queue, workspace, budget_bytes, counters);
+            if let Some(bytes) = socket.stamped() {
+                self.note_stamped(key, bytes, done.oldest_published_ns, clocks);
+            }
+            done
+        } else {
+            drain(socket, path, rule, &mut queue, workspace, budget_bytes, counters)
+        };
         if done.calls > 0 {
             self.note_flush(key, path, &done);
         }
@@ -295,7 +316,7 @@ impl<P: Platform> Server<P> {
             return self.close(key, reason);
         }
         connection.enter(Phase::Lingering(reason), self.now_ns);
-        connection.input = Vec::new();
+        connection.input = Box::default();
     }
 
     /// The send buffer of a connection that was blocked has room again.
@@ -341,7 +362,8 @@ impl<P: Platform> Server<P> {
                 lost: Some(cursor.next - missed),
                 reason: GapReason::Overrun,
             };
-            self.write_gap(key, key_of_topic, gap);
+            let next = cursor.next;
+            self.write_gap(key, key_of_topic, next, gap);
         }
     }
 

@@ -96,13 +96,13 @@ impl<P: Platform> Server<P> {
             }
             return self.requests(key, bytes);
         }
-        let mut input = std::mem::take(&mut connection.input);
+        let mut input = std::mem::take(&mut connection.input).into_vec();
         input.extend_from_slice(bytes);
         let head_continues = matches!(connection.phase, Phase::Head)
             && !bytes.contains(&b'\n')
             && input.len() < self.config.limits.head_bytes_max;
         if head_continues {
-            connection.input = input; // parsing again could not tell anything new
+            connection.input = input.into(); // parsing again could not tell anything new
         } else {
             self.requests(key, &input);
         }
@@ -141,7 +141,7 @@ impl<P: Platform> Server<P> {
             }
         }
         let connection = &mut self.connections[key];
-        connection.input = bytes.to_vec();
+        connection.input = bytes.into();
     }
 
     /// Takes the body's next part off the front of `bytes`, and gives what is behind it. Parts are

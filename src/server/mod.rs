@@ -16,7 +16,7 @@
 //!
 //! In reading order: `connection` (what is kept of one), `admission` (who is let in), `input` (bytes become requests), `routes`
 //! (requests become answers), `publish`, `subscribe`, `flush` (events become writes), `sweep`
-//! (time passes), `shutdown`.
+//! (time passes), `watch` (what is under way), `shutdown`.
 
 #[cfg(feature = "admin")]
 mod admin;
@@ -32,6 +32,7 @@ mod routes;
 mod shutdown;
 mod subscribe;
 mod sweep;
+mod watch;
 
 pub use connection::{Door, Token};
 pub use publish::OwnedEvent;
@@ -62,6 +63,10 @@ pub trait Platform {
     fn now_ns(&self) -> u64;
     /// Seconds since 1970, for dates.
     fn unix_s(&self) -> u64;
+    /// Nanoseconds since 1970, by the clock of the kernel's stamps.
+    fn unix_ns(&self) -> u64 {
+        self.unix_s() * 1_000_000_000
+    }
 }
 
 /// A Server-Sent Events hub without an event loop. See the [module's text](self).
@@ -87,6 +92,8 @@ pub struct Server<P: Platform> {
     sweep: Sweep,
     shutdown: Shutdown,
     adaptation: Adaptation,
+    /// How many flushes of streams from now the next one is to be stamped.
+    stamp_countdown: u32,
     counters: Counters,
     jitter: Jitter,
     workspace: Workspace,
@@ -119,7 +126,7 @@ impl<P: Platform> Server<P> {
     pub fn new(config: Config, platform: P, connections_ceiling: usize, random: u64) -> Server<P> {
         let now_ns = platform.now_ns();
         let mut sweep = Sweep::new(now_ns);
-        sweep.retime(&config.times, now_ns);
+        sweep.retime(&config, now_ns);
         Server {
             now_ns,
             date: Date::default(),
@@ -139,6 +146,7 @@ impl<P: Platform> Server<P> {
                 latency_ns: crate::observe::histogram::Histogram::default(),
                 next_ns: 0,
             },
+            stamp_countdown: 1,
             counters: Counters::default(),
             jitter: Jitter::new(random),
             workspace: Workspace::default(),
@@ -270,7 +278,7 @@ impl<P: Platform> Server<P> {
         self.deliveries = deliveries;
         self.hub.set_memory_bytes_max(config.limits.logs_bytes_max);
         self.config = config;
-        self.sweep.retime(&self.config.times, self.now_ns);
+        self.sweep.retime(&self.config, self.now_ns);
         self.flush_what_a_policy_held_back();
         refused
     }

@@ -8,6 +8,8 @@ use crate::observe::counters::CloseReason;
 use crate::push::cursor::Cursor;
 use crate::push::gap::Gap;
 use crate::push::hub::{Position, Resumption};
+use crate::push::id::Seq;
+use crate::push::log::FrameNo;
 use crate::push::topic::TopicKey;
 use crate::send::private::Private;
 use crate::send::queue::Framing;
@@ -122,6 +124,7 @@ impl<P: Platform> Server<P> {
         topics: &[TopicKey],
         resumption: &Resumption,
     ) {
+        let begins_at = self.connections[key].own_end();
         let from = resumption.from.to_string();
         self.write_stream_head(key, exchange, Some(&from));
         let retry_ms = self.jitter.stretch(self.config.times.retry_ms);
@@ -131,11 +134,14 @@ impl<P: Platform> Server<P> {
         let written = write!(self.text, "retry: {retry_ms}\n: {}\n\n", self.hub.epoch());
         debug_assert!(written.is_ok(), "a String takes everything");
         self.write_private(key);
+        let connection = &mut self.connections[key];
+        connection.delivered = resumption.delivered;
+        connection.interrupt(begins_at, None, self.now_ns);
 
         let mut cursors = Vec::with_capacity(topics.len());
         for (&topic, &(next, gap)) in topics.iter().zip(&resumption.starts) {
             if let Some(gap) = gap {
-                self.write_gap(key, topic, gap);
+                self.write_gap(key, topic, next, gap);
             }
             let slot = self.hub.topic_mut(topic).fanout.add(key);
             cursors.push(Cursor { topic, slot, next });
@@ -152,7 +158,6 @@ impl<P: Platform> Server<P> {
             log::debug!("conn={key}: the topic's socket options could not be set");
         }
         connection.cursors = Cursors::new(cursors);
-        connection.delivered = resumption.delivered;
         connection.enter(Phase::Stream, self.now_ns);
     }
 
@@ -187,13 +192,20 @@ impl<P: Platform> Server<P> {
             .end();
     }
 
-    /// Queues a gap notice.
-    pub(super) fn write_gap(&mut self, key: u32, topic: TopicKey, gap: Gap) {
+    /// Queues a gap notice: a topic goes on with frame `next`.
+    pub(super) fn write_gap(&mut self, key: u32, topic: TopicKey, next: FrameNo, gap: Gap) {
         self.counters.gaps += 1;
         self.counters.events_lost += gap.lost.unwrap_or(0);
         self.text.clear();
-        gap.encode(&self.hub.topics()[topic as usize].name, self.hub.epoch(), &mut self.text);
+        let known = &self.hub.topics()[topic as usize];
+        gap.encode(&known.name, self.hub.epoch(), &mut self.text);
+        let goes_on_at = match next < known.log.end() {
+            true => known.log.entry(next).seq,
+            false => Seq(known.log.last_seq().0 + 1),
+        };
+        let from = self.connections[key].own_end();
         self.write_private(key);
+        self.connections[key].interrupt(from, Some((topic, goes_on_at)), self.now_ns);
     }
 
     /// Queues the text in working memory as private bytes, framed as the stream's body is.

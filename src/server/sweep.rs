@@ -10,7 +10,7 @@ use super::connection::{Connection, Phase};
 use super::jitter::shorten;
 use super::subscribe::frame_private;
 use super::{Platform, Server};
-use crate::config::{Heartbeat, Times};
+use crate::config::{Config, Heartbeat};
 use crate::observe::counters::CloseReason;
 use crate::wire::event;
 use crate::wire::head::Refusal;
@@ -20,6 +20,8 @@ use crate::wire::head::Refusal;
 pub(super) struct Sweep {
     /// The next slot of the table of connections to look at.
     hand: u32,
+    /// How often the hand has come round.
+    round: u32,
     /// How many slots are still to be looked at in this tick.
     owed: u32,
     /// The next topic to look at.
@@ -32,6 +34,7 @@ impl Sweep {
     pub fn new(now_ns: u64) -> Sweep {
         Sweep {
             hand: 0,
+            round: 0,
             owed: 0,
             topic_hand: 0,
             next_ns: now_ns,
@@ -41,7 +44,8 @@ impl Sweep {
 
     /// Sets the pace: a round takes an eighth of the shortest time that is to be kept, within
     /// bounds.
-    pub fn retime(&mut self, times: &Times, now_ns: u64) {
+    pub fn retime(&mut self, config: &Config, now_ns: u64) {
+        let times = &config.times;
         let heartbeat_ms = if times.heartbeat == Heartbeat::Off { 0 } else { times.heartbeat_ms };
         let all_ms = [
             heartbeat_ms,
@@ -54,9 +58,21 @@ impl Sweep {
             times.connection_age_ms,
         ];
         let shortest_ms = all_ms.into_iter().filter(|&ms| ms > 0).min().unwrap_or(u64::MAX);
-        let round_ns = shortest_ms.saturating_mul(1_000_000 / 8).clamp(ROUND_NS_MIN, ROUND_NS_MAX);
-        self.tick_ns = round_ns / TICKS_PER_ROUND;
+        let observe_ns = match config.observe.observe_ms {
+            0 => u64::MAX,
+            ms => ms.saturating_mul(1_000_000),
+        };
+        let round_ns = shortest_ms.saturating_mul(1_000_000 / 8).min(observe_ns);
+        self.tick_ns = round_ns.clamp(ROUND_NS_MIN, ROUND_NS_MAX) / TICKS_PER_ROUND;
         self.next_ns = self.next_ns.min(now_ns + self.tick_ns);
+    }
+
+    /// Whether the hand, which stands at `key`, is to ask the kernel this time: it comes by more
+    /// often than every `period_ms`. Neighbours are asked in different rounds.
+    pub fn observes(&self, key: u32, period_ms: u64) -> bool {
+        let round_ns = self.tick_ns * TICKS_PER_ROUND;
+        let rounds = (period_ms * 1_000_000 / round_ns).clamp(1, u64::from(u32::MAX)) as u32;
+        self.round.wrapping_add(key).is_multiple_of(rounds)
     }
 
     /// Whether a tick could not be finished within its turn.
@@ -87,7 +103,11 @@ impl<P: Platform> Server<P> {
         while self.sweep.owed > 0 && self.now_ns < slice_ends_ns {
             self.sweep.owed -= 1;
             let key = self.sweep.hand;
-            self.sweep.hand = if key + 1 >= self.connections.slots() { 0 } else { key + 1 };
+            self.sweep.hand = key + 1;
+            if self.sweep.hand >= self.connections.slots() {
+                self.sweep.hand = 0;
+                self.sweep.round = self.sweep.round.wrapping_add(1);
+            }
             if self.connections.get(key).is_some_and(|connection| !connection.closing) {
                 self.look_at(key);
             }
@@ -118,11 +138,8 @@ impl<P: Platform> Server<P> {
                 let reason = *reason;
                 self.close(key, reason);
             }
-            Phase::Body(_)
-            | Phase::Ending(_)
-            | Phase::Finishing(_)
-            | Phase::Parting(_)
-            | Phase::Lingering(_) => {}
+            Phase::Ending(_) => self.watch_over(key),
+            Phase::Body(_) | Phase::Finishing(_) | Phase::Parting(_) | Phase::Lingering(_) => {}
         }
     }
 
@@ -160,6 +177,10 @@ impl<P: Platform> Server<P> {
     }
 
     fn look_at_stream(&mut self, key: u32, unmoved_ms: u64) {
+        self.watch_over(key);
+        if self.connections[key].closing {
+            return;
+        }
         let times = &self.config.times;
         let connection = &self.connections[key];
         if times.connection_age_ms > 0 && has_aged(connection, times.connection_age_ms, self.now_ns)
@@ -175,7 +196,9 @@ impl<P: Platform> Server<P> {
             _ => return,
         };
         let connection = &mut self.connections[key];
+        let from = connection.own_end();
         frame_private(connection.framing, heartbeat, &mut connection.private);
+        connection.interrupt(from, None, self.now_ns);
         self.counters.heartbeats += 1;
         self.flush_connection(key);
     }

@@ -1,0 +1,349 @@
+//! Looking after streams: what of them is under way, for how long, and why.
+//!
+//! The sweep looks at each stream that has moved lately, once per `observe_ms`, with the cheapest
+//! question there is (`SIOCOUTQ`: is anything unacknowledged?). Nearly always the answer is no, and
+//! nothing is remembered. Only of a stream of which something *is* under way is a [`Watch`] kept, and
+//! only that is asked for the rest. So a hundred thousand idle streams cost nothing, busy ones one
+//! short call a second, and the write path not a single instruction.
+//!
+//! A peer that has vanished is found here too. A heartbeat of twelve bytes always fits into the
+//! kernel's buffer, so no write ever fails; but nothing is acknowledged any more.
+
+use super::connection::{Connection, Door};
+use super::{Platform, Server};
+use crate::observe::counters::CloseReason;
+use crate::observe::ladder::{Break, Breaks, InKernel, Ladder, Skip, Tape};
+use crate::observe::stamps::{Stamped as StampedCall, Stamps};
+use crate::observe::tcp_info::TcpInfo;
+use crate::observe::verdict::{Evidence, NAGLE_STALL_MS, Verdict};
+use crate::send::transport::Transport;
+use crate::sys::stamps::Station;
+
+/// What is remembered of a stream while something of it is under way.
+#[derive(Debug)]
+pub(super) struct Watch {
+    /// Its interruptions that are not acknowledged.
+    pub breaks: Breaks,
+    /// Bytes that were acknowledged when it was last looked at,
+    acked_bytes: u64,
+    /// and when that last grew, or nothing was under way.
+    pub acked_ns: u64,
+    /// A look that is at least [`SINCE_NS`] old, if it has been looked at for so long.
+    before: Option<Look>,
+    latest: Option<Look>,
+    /// The verdict of the latest look.
+    pub verdict: Verdict,
+    /// Calls of it that are to be stamped.
+    pub stamps: Option<Stamps>,
+    /// How often its tail was found held back by Nagle's algorithm.
+    pub nagle_stalls: u32,
+}
+
+/// What the kernel said, and when.
+#[derive(Debug, Clone, Copy)]
+struct Look {
+    tcp: TcpInfo,
+    at_ns: u64,
+}
+
+impl Watch {
+    fn new(now_ns: u64) -> Watch {
+        Watch {
+            breaks: Breaks::default(),
+            acked_bytes: 0,
+            acked_ns: now_ns,
+            before: None,
+            latest: None,
+            verdict: Verdict::Flowing,
+            stamps: None,
+            nagle_stalls: 0,
+        }
+    }
+
+    fn acknowledged(&mut self, acked_bytes: u64, all: bool, now_ns: u64) {
+        if all || acked_bytes > self.acked_bytes {
+            self.acked_ns = now_ns;
+        }
+        self.acked_bytes = acked_bytes;
+        self.breaks.forget_below(acked_bytes);
+    }
+}
+
+impl<S> Connection<S> {
+    /// The stream offset behind everything that was sent or is queued as the connection's own.
+    pub fn own_end(&self) -> u64 {
+        self.sent_bytes + self.private.len() as u64
+    }
+
+    /// Notes that what was queued since `from` is no event.
+    pub fn interrupt(&mut self, from: u64, skip: Option<Skip>, now_ns: u64) {
+        let (bytes, before) = (self.own_end() - from, self.delivered);
+        self.watch_mut(now_ns).breaks.push(Break { at: from, bytes, before, skip });
+    }
+
+    /// Its watch, which begins now if it has none.
+    fn watch_mut(&mut self, now_ns: u64) -> &mut Watch {
+        self.watch.get_or_insert_with(|| Box::new(Watch::new(now_ns)))
+    }
+
+    /// How long nothing was acknowledged although something is under way, in nanoseconds; 0 if
+    /// nothing was under way when it was last looked at.
+    pub fn unacknowledged_ns(&self, now_ns: u64) -> u64 {
+        self.watch.as_ref().map_or(0, |watch| now_ns.saturating_sub(watch.acked_ns))
+    }
+
+    /// Whether something was written within the last second.
+    pub fn has_moved_lately(&self, now_ns: u64) -> bool {
+        now_ns.saturating_sub(self.moved_ns) < LATELY_NS
+    }
+
+    /// The verdict of the latest look; of one that needs none, what can be told without.
+    pub fn verdict(&self, now_ns: u64) -> Verdict {
+        match &self.watch {
+            Some(watch) => watch.verdict,
+            None if self.has_moved_lately(now_ns) => Verdict::Flowing,
+            None => Verdict::Idle,
+        }
+    }
+}
+
+impl<P: Platform> Server<P> {
+    /// Looks at a stream as the sweep comes by: forgets what is over, and ends a stream of which
+    /// nothing is acknowledged for too long.
+    pub(super) fn watch_over(&mut self, key: u32) {
+        let (now_ns, period_ms) = (self.now_ns, self.config.observe.observe_ms);
+        let connection = &self.connections[key];
+        if period_ms == 0 || !self.sweep.observes(key, period_ms) || connection.door == Door::Admin
+        {
+            return;
+        }
+        // After its last write it was looked at and found settled.
+        let settled_ns = 3 * period_ms.max(1000) * 1_000_000;
+        if connection.watch.is_none() && now_ns.saturating_sub(connection.moved_ns) > settled_ns {
+            return;
+        }
+        self.counters.observations += 1;
+        match connection.socket.outstanding_bytes() {
+            Ok(0) => self.settle_watch(key),
+            Ok(_) => {
+                self.look(key);
+                self.reap_unacknowledged(key);
+            }
+            Err(_) => {} // a stand-in without a kernel, or a socket whose end will be noticed
+        }
+    }
+
+    /// Nothing is under way: forgets what need not be remembered.
+    fn settle_watch(&mut self, key: u32) {
+        let now_ns = self.now_ns;
+        let connection = &mut self.connections[key];
+        let Some(watch) = &mut connection.watch else { return };
+        watch.acknowledged(connection.sent_bytes, true, now_ns);
+        if let Some(stamps) = &mut watch.stamps {
+            stamps.give_up(connection.sent_bytes, &mut self.counters.stamps);
+        }
+        let spent = connection.private.is_empty()
+            && watch.breaks.are_spent(connection.delivered)
+            && watch.stamps.is_none()
+            && watch.nagle_stalls == 0;
+        if spent {
+            connection.watch = None;
+        } else {
+            (watch.before, watch.latest) = (None, None);
+            self.look(key);
+        }
+    }
+
+    fn reap_unacknowledged(&mut self, key: u32) {
+        let stall_timeout_ms = self.config.times.stall_timeout_ms;
+        let unacknowledged_ns = self.connections[key].unacknowledged_ns(self.now_ns);
+        if stall_timeout_ms > 0 && unacknowledged_ns / 1_000_000 >= stall_timeout_ms {
+            self.close(key, CloseReason::Unacknowledged);
+        }
+    }
+
+    /// Asks the kernel about a stream, and judges. `None` if the kernel does not say.
+    pub(super) fn look(&mut self, key: u32) -> Option<Evidence> {
+        let now_ns = self.now_ns;
+        let waiting_bytes = self.waiting_bytes(key);
+        let connection = &mut self.connections[key];
+        let tcp = connection.socket.tcp_info().ok()?;
+        // A FIN that was acknowledged counts as a byte.
+        let acked_bytes = tcp.acked_bytes.min(connection.sent_bytes);
+        let outstanding_bytes = connection.sent_bytes - acked_bytes;
+        let (moved_lately, blocked) = (connection.has_moved_lately(now_ns), connection.blocked);
+        let watch = match &mut connection.watch {
+            None if outstanding_bytes == 0 => None,
+            _ => Some(connection.watch_mut(now_ns)),
+        };
+        let mut evidence = Evidence {
+            waiting_bytes,
+            blocked,
+            outstanding_bytes,
+            moved_lately,
+            tcp,
+            since: tcp.since(&TcpInfo::default()),
+        };
+        let Some(watch) = watch else { return Some(evidence) };
+        watch.acknowledged(acked_bytes, outstanding_bytes == 0, now_ns);
+        if let Some(before) = &watch.before {
+            evidence.since = tcp.since(&before.tcp);
+        }
+        if watch.latest.is_some_and(|latest| now_ns - latest.at_ns >= SINCE_NS) {
+            watch.before = watch.latest;
+        }
+        if watch.latest.is_none_or(|latest| now_ns - latest.at_ns >= SINCE_NS) {
+            watch.latest = Some(Look { tcp, at_ns: now_ns });
+        }
+        watch.verdict = Verdict::of(&evidence);
+        if evidence.is_held_by_nagle() {
+            self.note_nagle_stall(key, u64::from(evidence.tcp.last_sent_ms));
+        }
+        Some(evidence)
+    }
+
+    /// The ladder of a stream, from what was just seen of it.
+    pub(super) fn ladder(&self, key: u32, evidence: &Evidence, steps: &mut usize) -> Ladder {
+        let connection = &self.connections[key];
+        let tape = Tape {
+            breaks: connection.watch.as_ref().map(|watch| &watch.breaks),
+            cursors: connection.cursors.as_slice(),
+            topics: self.hub.topics(),
+            framing: connection.framing,
+            delivered: connection.delivered,
+            sent_bytes: connection.sent_bytes,
+            sent_events: connection.sent_events,
+            private_bytes: connection.private.len() as u64,
+        };
+        let unsent_bytes = u64::from(evidence.tcp.unsent_bytes).min(evidence.outstanding_bytes);
+        let in_flight_bytes = evidence.outstanding_bytes - unsent_bytes;
+        Ladder::of(&tape, InKernel { unsent_bytes, in_flight_bytes }, steps)
+    }
+
+    /// Bytes that wait here for a connection.
+    fn waiting_bytes(&self, key: u32) -> u64 {
+        let connection = &self.connections[key];
+        let (behind, _) =
+            crate::observe::ladder::behind(connection.cursors.as_slice(), self.hub.topics());
+        behind.bytes + connection.private.len() as u64
+    }
+
+    /// The end of a stream was held back until what was before it was acknowledged.
+    fn note_nagle_stall(&mut self, key: u32, held_ms: u64) {
+        self.counters.nagle_stalls += 1;
+        let now_ns = self.now_ns;
+        let connection = &mut self.connections[key];
+        let peer = connection.peer;
+        let watch = connection.watch_mut(now_ns);
+        watch.nagle_stalls += 1;
+        if watch.nagle_stalls == 1 {
+            log::info!(
+                "conn={key} peer={peer}: a last part of less than a segment waited for {held_ms} ms \
+                 until what was before it was acknowledged (Nagle's algorithm, and a delayed \
+                 acknowledgement); {NAGLE_REMEDY}"
+            );
+        }
+    }
+}
+
+/// Stamps.
+impl<P: Platform> Server<P> {
+    /// Whether the next flush of a stream is to be stamped: one in so many is.
+    pub(super) fn stamp_is_due(&mut self) -> bool {
+        let one_in = self.config.observe.timestamp_one_in;
+        if one_in == 0 {
+            return false;
+        }
+        self.stamp_countdown = self.stamp_countdown.min(one_in).saturating_sub(1);
+        self.stamp_countdown == 0
+    }
+
+    /// Prepares a connection for a call that is stamped; tells whether it is prepared.
+    #[cold]
+    pub(super) fn prepare_stamp(&mut self, key: u32) -> bool {
+        let now_ns = self.now_ns;
+        let connection = &mut self.connections[key];
+        let sent_bytes = connection.sent_bytes;
+        if connection.watch.as_ref().is_none_or(|watch| watch.stamps.is_none()) {
+            if connection.socket.enable_stamps().is_err() {
+                return false;
+            }
+            connection.watch_mut(now_ns).stamps = Some(Stamps::new(sent_bytes));
+        }
+        let stamps = connection.watch.as_ref().and_then(|watch| watch.stamps.as_ref());
+        stamps.is_some_and(Stamps::has_room)
+    }
+
+    /// Notes the call of a flush that was stamped: it ended `bytes` behind what had been sent
+    /// before.
+    #[cold]
+    pub(super) fn note_stamped(&mut self, key: u32, bytes: u64, published_ns: u64, clocks: Clocks) {
+        self.stamp_countdown = self.config.observe.timestamp_one_in;
+        let connection = &mut self.connections[key];
+        let last_byte = connection.sent_bytes + bytes - 1;
+        let call = StampedCall {
+            last_byte,
+            published_ns,
+            called_ns: clocks.now_ns,
+            called_unix_ns: clocks.unix_ns,
+        };
+        let stamps = connection.watch.as_mut().and_then(|watch| watch.stamps.as_mut());
+        stamps.into_iter().for_each(|stamps| stamps.push(call));
+    }
+
+    /// Takes the stamps of a connection's calls that have come back. Tells whether there were any: if
+    /// not, whatever was reported of the socket is something else.
+    pub fn take_stamps(&mut self, token: super::Token) -> bool {
+        let key = token.key;
+        let Some(connection) = self.connections.find(token) else { return false };
+        let Some(stamps) = connection.watch.as_mut().and_then(|watch| watch.stamps.as_mut()) else {
+            return false;
+        };
+        let (mut any, mut held_ns) = (false, 0);
+        for _ in 0..STAMPS_AT_ONCE {
+            let Ok(Some(stamp)) = connection.socket.next_stamp() else { break };
+            any = true;
+            let sent_after_ns = stamps.take(&stamp, &mut self.counters.stamps);
+            debug_assert!(sent_after_ns.is_none() || stamp.station == Station::Sent);
+            held_ns = held_ns.max(sent_after_ns.unwrap_or(0));
+        }
+        if held_ns >= u64::from(NAGLE_STALL_MS) * 1_000_000 {
+            self.judge_delay(key, held_ns / 1_000_000);
+        }
+        any
+    }
+
+    /// A call's bytes left late. If Nagle's algorithm is on, and neither the reader nor the network
+    /// was the limit, it is the reason.
+    fn judge_delay(&mut self, key: u32, held_ms: u64) {
+        let connection = &self.connections[key];
+        let home = connection.cursors.as_slice().first();
+        let delivery = home.map_or(self.deliveries.base(), |home| {
+            self.deliveries.of(&self.hub.topics()[home.topic as usize].name)
+        });
+        let nagle = !delivery.socket.nodelay;
+        let limited = matches!(
+            connection.verdict(self.now_ns),
+            Verdict::NotReading | Verdict::Network | Verdict::PeerGone
+        );
+        if nagle && !limited && !connection.blocked {
+            self.note_nagle_stall(key, held_ms);
+        }
+    }
+}
+
+/// What the server's clock and the clock of stamps show at the same moment.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Clocks {
+    pub now_ns: u64,
+    pub unix_ns: u64,
+}
+
+/// What to do about a stall of Nagle's algorithm.
+pub(super) const NAGLE_REMEDY: &str =
+    "set tcp_nodelay = true, or a write path that sends an event in one call (span, writev, copy)";
+const LATELY_NS: u64 = 1_000_000_000;
+/// Over how long a time what the kernel counts is compared.
+const SINCE_NS: u64 = 1_000_000_000;
+/// More stamps than one connection can have waiting.
+const STAMPS_AT_ONCE: usize = 64;
