@@ -57,6 +57,8 @@ pub struct Counters {
     pub publish_to_kernel_ns: Histogram,
     /// Frames carried by a call that carried any.
     pub frames_per_call: Histogram,
+    /// I/O vectors that a call of `writev` was given, on average over the calls of a flush.
+    pub iovecs_per_call: Histogram,
     /// From the first to the last subscriber that was offered an event, one value for each pass over
     /// a topic's subscribers, of which there were at least two. In nanoseconds.
     pub fanout_spread_ns: Histogram,

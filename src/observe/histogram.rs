@@ -38,6 +38,20 @@ impl Histogram {
         self.counts.iter().sum()
     }
 
+    /// What was recorded since it was as `before`, which is an earlier state of it. Its largest value
+    /// is known as well as any other: to within 12.5 %.
+    pub fn since(&self, before: &Histogram) -> Histogram {
+        let mut added =
+            Histogram { sum: self.sum.saturating_sub(before.sum), ..Histogram::default() };
+        for (at, count) in self.counts.iter().enumerate() {
+            added.counts[at] = count.saturating_sub(before.counts[at]);
+            if added.counts[at] > 0 {
+                added.max = upper_bound(at).min(self.max);
+            }
+        }
+        added
+    }
+
     /// The sum of all values recorded; it stays at the largest `u64` rather than overflow.
     pub fn sum(&self) -> u64 {
         self.sum
@@ -137,5 +151,17 @@ mod tests {
         }
         assert_eq!(histogram.count_up_to(511), 511);
         assert_eq!(histogram.count_up_to(u64::MAX), 1000);
+    }
+
+    #[test]
+    fn what_was_added_since() {
+        let mut histogram = Histogram::default();
+        [5, 1000].into_iter().for_each(|value| histogram.record(value));
+        let before = histogram.clone();
+        assert_eq!(histogram.since(&before).count(), 0);
+        [5, 7, 300].into_iter().for_each(|value| histogram.record(value));
+        let added = histogram.since(&before);
+        assert_eq!((added.count(), added.sum(), added.quantile(0.5)), (3, 312, 7));
+        assert!((300..340).contains(&added.max()));
     }
 }

@@ -6,6 +6,8 @@
 
 use crate::observe::counters::{CloseReason, Counters};
 use crate::observe::histogram::Histogram;
+use crate::observe::survey::Survey;
+use crate::observe::verdict::Verdict;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeCounterValue, NoLabelSet};
@@ -33,6 +35,14 @@ pub struct Snapshot {
     pub log_bytes: usize,
     /// Events that they retain.
     pub log_events: usize,
+    /// Bytes that the logs of all topics together may take.
+    pub log_bytes_max: usize,
+    /// Events that are no longer retained.
+    pub events_evicted: u64,
+    /// The server's clock, in nanoseconds.
+    pub now_ns: u64,
+    /// All streams.
+    pub survey: Survey,
     /// Bytes that belong to single connections: answers, notices, rests of frames.
     pub private_bytes: usize,
     /// Processor time of the reactor's thread, in seconds.
@@ -59,6 +69,8 @@ impl Collector for Snapshot {
         self.write_path(&mut out)?;
         self.hub(&mut out)?;
         self.connections(&mut out)?;
+        self.streams(&mut out)?;
+        self.stamps(&mut out)?;
         self.process(&mut out)
     }
 }
@@ -106,6 +118,9 @@ impl Snapshot {
             1..13,
             1.0,
         )?;
+        let help = "I/O vectors handed over by a flush that called writev, per call";
+        let iovecs_per_call = &self.counters.iovecs_per_call;
+        out.histogram("iovecs_per_call", help, None, iovecs_per_call, 1..12, 1.0)?;
         let latency = &self.counters.publish_to_kernel_ns;
         let help = "From publish to the return of the call that handed the oldest event of a flush to the kernel";
         out.histogram("publish_to_kernel", help, Some(&Unit::Seconds), latency, 10..35, 1e9)
@@ -130,6 +145,11 @@ impl Snapshot {
             "Events lost to slow readers, as far as counted",
             counters.events_lost,
         )?;
+        out.counter(
+            "events_evicted",
+            "Events no longer retained: evicted by newer ones, or gone with their topics",
+            self.events_evicted,
+        )?;
         out.counter("gaps", "Gap notices written", counters.gaps)?;
         out.counter("heartbeats", "Heartbeats written", counters.heartbeats)?;
         out.counter(
@@ -143,6 +163,12 @@ impl Snapshot {
             "Bytes that the topics' logs have taken",
             Some(&Unit::Bytes),
             self.log_bytes as u64,
+        )?;
+        out.gauge(
+            "log_max",
+            "Bytes that the topics' logs may take",
+            Some(&Unit::Bytes),
+            self.log_bytes_max as u64,
         )?;
         out.gauge("log_events", "Events that the topics retain", None, self.log_events as u64)
     }
@@ -183,6 +209,74 @@ impl Snapshot {
         let closes =
             CloseReason::ALL.map(|reason| (reason.name(), counters.closes[reason as usize]));
         out.counters("closes", "Connections ended", "reason", closes)
+    }
+
+    /// Streams as distributions: never one by one.
+    fn streams(&self, out: &mut Out<'_>) -> fmt::Result {
+        let survey = &self.survey;
+        let streams = self.streams as u64;
+        let help = "Events that a stream has still to get from the logs, over all streams";
+        out.quantiles("lag_events", help, None, &survey.lag_events)?;
+        let help = "Bytes that a stream has still to get from the logs, over all streams";
+        out.quantiles("lag", help, Some(&Unit::Bytes), &survey.lag_bytes)?;
+        let oldest_ns = survey.oldest_published_ns.map(|then| self.now_ns.saturating_sub(then));
+        let help = "Age of the oldest event that some stream has still to get";
+        out.gauge_of(
+            "lag_oldest",
+            help,
+            Some(&Unit::Seconds),
+            oldest_ns.unwrap_or(0) as f64 / 1e9,
+        )?;
+        let verdicts =
+            Verdict::ALL.map(|verdict| (verdict.name(), survey.with_verdict(verdict, streams)));
+        out.gauges("streams_by_verdict", "Streams by what holds them up", "verdict", verdicts)?;
+        let each_bytes = survey.memory_per_stream_bytes().unwrap_or(0);
+        let help = "The kernel's memory of the streams' sockets, estimated from some of them";
+        out.gauge("kernel_memory", help, Some(&Unit::Bytes), each_bytes * streams)?;
+        let help = "The same for one stream, on average";
+        out.gauge("kernel_memory_per_stream", help, Some(&Unit::Bytes), each_bytes)?;
+        let connections = (self.connections as u64).max(1);
+        let help = "Resident memory of the process, divided by its connections";
+        let resident_bytes = self.resident_bytes / connections;
+        out.gauge("resident_per_connection", help, Some(&Unit::Bytes), resident_bytes)?;
+        let spread = &self.counters.fanout_spread_ns;
+        let help = "From the first to the last subscriber that was offered an event";
+        out.histogram("fanout_spread", help, Some(&Unit::Seconds), spread, 10..35, 1e9)?;
+        let help = "Times that the kernel was asked about a stream in passing";
+        out.counter("observations", help, self.counters.observations)?;
+        let help = "Times that a stream's tail was held back by Nagle's algorithm";
+        out.counter("nagle_stalls", help, self.counters.nagle_stalls)
+    }
+
+    /// What the kernel's stamps of single calls have told, with `timestamp_one_in`.
+    fn stamps(&self, out: &mut Out<'_>) -> fmt::Result {
+        let stamps = &self.counters.stamps;
+        let outcomes = [("taken", stamps.taken), ("lost", stamps.lost)];
+        out.counters("timestamps", "Calls stamped by the kernel", "outcome", outcomes)?;
+        let histograms = [
+            ("publish_to_write", "From publish to the call", &stamps.publish_to_write_ns),
+            (
+                "write_to_scheduled",
+                "From the call to the packet scheduler",
+                &stamps.write_to_scheduled_ns,
+            ),
+            ("write_to_sent", "From the call to the device", &stamps.write_to_sent_ns),
+            (
+                "write_to_ack",
+                "From the call to the acknowledgement by the peer's kernel",
+                &stamps.write_to_ack_ns,
+            ),
+            (
+                "publish_to_ack",
+                "From publish to the acknowledgement by the peer's kernel",
+                &stamps.publish_to_ack_ns,
+            ),
+        ];
+        for (name, help, histogram) in histograms {
+            let help = format!("{help}, of stamped calls");
+            out.histogram(name, &help, Some(&Unit::Seconds), histogram, 10..35, 1e9)?;
+        }
+        Ok(())
     }
 
     fn process(&self, out: &mut Out<'_>) -> fmt::Result {
@@ -256,6 +350,41 @@ impl Out<'_> {
 
     fn gauge(&mut self, name: &str, help: &str, unit: Option<&Unit>, value: u64) -> fmt::Result {
         self.0.encode_descriptor(name, help, unit, MetricType::Gauge)?.encode_gauge(&value)
+    }
+
+    fn gauge_of(&mut self, name: &str, help: &str, unit: Option<&Unit>, value: f64) -> fmt::Result {
+        self.0.encode_descriptor(name, help, unit, MetricType::Gauge)?.encode_gauge(&value)
+    }
+
+    fn gauges<const N: usize>(
+        &mut self,
+        name: &str,
+        help: &str,
+        label: &'static str,
+        values: [(&'static str, u64); N],
+    ) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (value_of_label, value) in values {
+            let labels = [(label, value_of_label)];
+            family.encode_family(&labels)?.encode_gauge(&value)?;
+        }
+        Ok(())
+    }
+
+    /// A distribution at one moment, as gauges: it is no sum over time, so it is no histogram.
+    fn quantiles(
+        &mut self,
+        name: &str,
+        help: &str,
+        unit: Option<&Unit>,
+        histogram: &Histogram,
+    ) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(name, help, unit, MetricType::Gauge)?;
+        for (text, quantile) in [("0.5", 0.5), ("0.9", 0.9), ("0.99", 0.99), ("1", 1.0)] {
+            let labels = [("quantile", text)];
+            family.encode_family(&labels)?.encode_gauge(&histogram.quantile(quantile))?;
+        }
+        Ok(())
     }
 
     /// Buckets end just below powers of two, where the histogram's own buckets end too, so the

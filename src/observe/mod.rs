@@ -7,6 +7,7 @@
 //! * [`histogram`]: distributions at a fixed relative resolution.
 //! * [`ladder`]: where a stream's events are, in bytes and by id.
 //! * [`tcp_info`] and [`verdict`]: what the kernel knows of it, and so why they are there.
+//! * [`survey`]: all streams at one moment.
 //! * [`stamps`]: how long single writes take to be sent and acknowledged.
 //! * `metrics`: all of it as OpenMetrics text (feature `admin`).
 
@@ -16,5 +17,6 @@ pub mod ladder;
 #[cfg(feature = "admin")]
 pub mod metrics;
 pub mod stamps;
+pub mod survey;
 pub mod tcp_info;
 pub mod verdict;

@@ -102,6 +102,10 @@ impl Verdict {
         let Evidence { waiting_bytes, outstanding_bytes, tcp, since, .. } = *evidence;
         match self {
             Verdict::Idle => "everything is acknowledged, and nothing is waiting".into(),
+            Verdict::Flowing if outstanding_bytes == 0 => {
+                "everything is acknowledged, and something was written within the last second"
+                    .into()
+            }
             Verdict::Flowing => format!(
                 "{outstanding_bytes} bytes are on their way, and nothing stands in their way"
             ),
@@ -145,7 +149,7 @@ impl Evidence {
     }
 
     /// What is in flight leaves no room for a segment in the peer's window, and there is more to
-    /// send. The kernel holds back what does not fit (`tcp_snd_wnd_test`, net/ipv4/tcp_output.c).
+    /// send. The kernel holds back what does not fit (`tcp_snd_wnd_test`, `net/ipv4/tcp_output.c`).
     fn is_window_closed(&self) -> bool {
         if self.tcp.unsent_bytes == 0 {
             return false;

@@ -19,6 +19,8 @@ pub struct Hub {
     memory: Memory,
     /// The newest seq that went away with a forgotten topic.
     forgotten: Seq,
+    /// How many events went away with forgotten topics.
+    forgotten_events: u64,
     encoder: Encoder,
     assigned_id: String,
 }
@@ -132,6 +134,7 @@ impl Hub {
             names: HashMap::new(),
             memory: Memory { used_bytes: 0, bytes_max: memory_bytes_max },
             forgotten: Seq(0),
+            forgotten_events: 0,
             encoder: Encoder::default(),
             assigned_id: String::new(),
         }
@@ -277,6 +280,7 @@ impl Hub {
         if !topic.is_blank() {
             self.forgotten = self.forgotten.max(topic.log.last_seq());
         }
+        self.forgotten_events += topic.log.end();
         topic.log.release(&mut self.memory);
     }
 
@@ -303,6 +307,11 @@ impl Hub {
     /// The newest event of the hub.
     pub fn last_seq(&self) -> Seq {
         self.last_seq
+    }
+
+    /// Events of topics that were forgotten: all that those ever had.
+    pub fn forgotten_events(&self) -> u64 {
+        self.forgotten_events
     }
 
     /// The memory of all logs.

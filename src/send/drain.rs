@@ -32,6 +32,10 @@ pub struct Drain {
     pub frames: u64,
     /// Calls that were made to hand them over.
     pub calls: u64,
+    /// Calls of `writev` among them,
+    pub writev_calls: u64,
+    /// and the I/O vectors that those were given.
+    pub iovecs: u64,
     /// When the oldest frame of the plan was published, in nanoseconds; 0 if it has none.
     pub oldest_published_ns: u64,
 }
@@ -67,12 +71,15 @@ pub fn drain<T: Transport>(
         bytes: 0,
         frames: 0,
         calls: 0,
+        writev_calls: 0,
+        iovecs: 0,
         oldest_published_ns: queue.oldest_published_ns(plan),
     };
     if queue.is_done(plan) {
         return drain;
     }
     counters.flushes += 1;
+    let (writev_calls, iovecs) = (counters.writev_calls, counters.iovecs);
     let corked = path == WritePath::Cork;
     if corked {
         drain.outcome = set_cork(socket, true, counters);
@@ -106,6 +113,8 @@ pub fn drain<T: Transport>(
             drain.outcome = uncorked;
         }
     }
+    drain.writev_calls = counters.writev_calls - writev_calls;
+    drain.iovecs = counters.iovecs - iovecs;
     counters.bytes += drain.bytes;
     counters.frames += drain.frames;
     drain

@@ -1,10 +1,12 @@
-//! The admin listener: `/metrics`, `/knobs`, `/topics`.
+//! The admin listener: `/metrics`, `/knobs`, `/topics`, `/connections`, `/live`.
 //!
 //! It has no authentication. It listens on loopback addresses only, and answers only to a `Host`
 //! that is a loopback name, so that a page of some other site whose name was made to point here
 //! gets nothing.
 
 use super::body::{Exchange, Sink};
+use super::connection::Door;
+use super::inspect::Question;
 use super::routes::{Answer, JSON, is_loopback_name};
 use super::{Platform, Server};
 use crate::config::knobs::{self, KNOBS, Scope, Shown};
@@ -39,6 +41,18 @@ impl<P: Platform> Server<P> {
                     self.answer_result(key, &exchange, self.list_topics(head.query));
                 }
             }
+            "/connections" => {
+                if self.is_read(key, head, &exchange) {
+                    let question = Question::read(head.query);
+                    let found = question.and_then(|question| self.list_connections(&question));
+                    self.answer_result(key, &exchange, found);
+                }
+            }
+            "/live" => {
+                if self.is_read(key, head, &exchange) {
+                    self.subscribe_live(key, &exchange);
+                }
+            }
             "/knobs" => match head.method {
                 Method::Patch => {
                     let sink = Sink::Knobs { query: head.query.to_string(), json: Vec::new() };
@@ -49,10 +63,14 @@ impl<P: Platform> Server<P> {
                 }
                 _ => self.method_not_allowed(key, head, &exchange, "GET, HEAD, PATCH"),
             },
-            _ => {
-                let why = "there is /metrics, /knobs, /topics, /healthz and /readyz";
-                self.answer_error(key, &exchange, 404, why);
-            }
+            path => match path.strip_prefix("/connections/") {
+                Some(id) => {
+                    if self.is_read(key, head, &exchange) {
+                        self.answer_connection(key, &exchange, id);
+                    }
+                }
+                None => self.answer_error(key, &exchange, 404, NOT_FOUND),
+            },
         }
     }
 
@@ -65,6 +83,13 @@ impl<P: Platform> Server<P> {
             self.show_knobs(query)
         });
         self.answer_result(key, exchange, patched);
+    }
+
+    fn answer_connection(&mut self, key: u32, exchange: &Exchange, id: &str) {
+        match self.show_connection(id) {
+            Some(shown) => self.answer_result(key, exchange, Ok(shown)),
+            None => self.answer_error(key, exchange, 404, "there is no such stream"),
+        }
     }
 
     fn answer_result(&mut self, key: u32, exchange: &Exchange, result: Result<Value, String>) {
@@ -111,12 +136,25 @@ impl<P: Platform> Server<P> {
                 (name, _) => return Err(format!("unknown parameter {name:?}; there is limit")),
             }
         }
-        let mut topics: Vec<(usize, &Topic)> = self.hub.topics().iter().collect();
+        let mut topics: Vec<(usize, &Topic)> = self.public_topics().collect();
+        let count = topics.len();
         topics.sort_by_key(|(_, topic)| (std::cmp::Reverse(topic.fanout.len()), &topic.name));
         topics.truncate(limit.min(TOPICS_LISTED_MAX));
         let listed: Vec<Value> =
             topics.iter().map(|&(key, topic)| self.describe(key as TopicKey, topic)).collect();
-        Ok(json!({ "count": self.hub.topics().len(), "topics": listed }))
+        Ok(json!({ "count": count, "topics": listed }))
+    }
+
+    /// All topics but that of `/live`.
+    pub(super) fn public_topics(&self) -> impl Iterator<Item = (usize, &Topic)> {
+        let internal = self.internal_topic.map(|topic| topic as usize);
+        self.hub.topics().iter().filter(move |(key, _)| Some(*key) != internal)
+    }
+
+    /// Events that are no longer retained: evicted by newer ones, or gone with their topics.
+    pub(super) fn events_evicted(&self) -> u64 {
+        let evicted = self.public_topics().map(|(_, topic)| topic.log.first());
+        self.hub.forgotten_events() + evicted.sum::<u64>()
     }
 
     fn describe(&self, key: TopicKey, topic: &Topic) -> Value {
@@ -143,15 +181,20 @@ impl<P: Platform> Server<P> {
         let mut snapshot = Snapshot {
             counters: self.counters.clone(),
             connections: self.admission.public(),
-            topics: self.hub.topics().len(),
+            topics: self.public_topics().count(),
             log_bytes: self.hub.memory().used_bytes,
-            log_events: self.hub.topics().iter().map(|(_, topic)| topic.log.len()).sum(),
+            log_bytes_max: self.config.limits.logs_bytes_max,
+            log_events: self.public_topics().map(|(_, topic)| topic.log.len()).sum(),
+            events_evicted: self.events_evicted(),
+            now_ns: self.now_ns,
+            survey: self.survey(),
             cpu_s: crate::sys::thread_cpu_time().map_or(0.0, |time| time.as_secs_f64()),
             allocations: crate::sys::allocator::allocations(),
             resident_bytes: resident_bytes(),
             ..Snapshot::default()
         };
-        for (_, connection) in self.connections.iter() {
+        let public = self.connections.iter().filter(|(_, one)| one.door == Door::Public);
+        for (_, connection) in public {
             snapshot.streams += usize::from(connection.is_stream());
             snapshot.blocked += usize::from(connection.blocked);
             snapshot.private_bytes += connection.private.len();
@@ -229,7 +272,7 @@ fn plain(name: &str, value: &Value) -> Result<String, String> {
     }
 }
 
-fn shown(knob: &knobs::Knob, config: &Config) -> (String, Value) {
+pub(super) fn shown(knob: &knobs::Knob, config: &Config) -> (String, Value) {
     let value = match knob.show(config) {
         Shown::Int(number) => number.into(),
         Shown::Float(number) => Number::from_f64(number).map_or(Value::Null, Value::Number),
@@ -240,12 +283,13 @@ fn shown(knob: &knobs::Knob, config: &Config) -> (String, Value) {
 }
 
 /// Resident memory, from the second field of `/proc/self/statm` (proc(5)); 0 if it cannot be read.
-fn resident_bytes() -> u64 {
+pub(super) fn resident_bytes() -> u64 {
     let pages =
         || std::fs::read_to_string("/proc/self/statm").ok()?.split(' ').nth(1)?.parse::<u64>().ok();
     pages().unwrap_or(0) * crate::sys::page_bytes()
 }
 
+const NOT_FOUND: &str = "there is /metrics, /knobs, /topics, /connections, /connections/ID, /live, /healthz and /readyz";
 const TOPICS_LISTED_MAX: usize = 10_000;
 const OVERRIDDEN_TOPICS_MAX: usize = 10_000;
 

@@ -93,7 +93,7 @@ impl<P: Platform> Server<P> {
         }
     }
 
-    fn begin_pass(&mut self, key: TopicKey) {
+    pub(super) fn begin_pass(&mut self, key: TopicKey) {
         let fanout = &mut self.hub.topic_mut(key).fanout;
         if self.flushes.adaptive_in_use {
             let buffer = self.adaptation.controller.buffer(&self.config.adapt);
@@ -181,7 +181,7 @@ impl<P: Platform> Server<P> {
             let fanout = &self.hub.topics()[key as usize].fanout;
             if fanout.in_pass() {
                 self.flushes.passes.push_back(key);
-            } else if fanout.len() > 1 {
+            } else if fanout.len() > 1 && Some(key) != self.internal_topic {
                 let spread_ns = self.now_ns.saturating_sub(fanout.pass_began_ns());
                 self.counters.fanout_spread_ns.record(spread_ns);
             }
@@ -206,8 +206,10 @@ impl<P: Platform> Server<P> {
         if connection.blocked || connection.closing {
             return;
         }
-        let is_stream = !connection.cursors.as_slice().is_empty();
-        let stamps = is_stream && self.stamp_is_due() && self.prepare_stamp(key);
+        let home = connection.cursors.as_slice().first().map(|cursor| cursor.topic);
+        // The live page's own stream counts as an answer of the admin listener.
+        let streams = home.is_some() && home != self.internal_topic;
+        let stamps = streams && self.stamp_is_due() && self.prepare_stamp(key);
         let connection = &self.connections[key];
         let overrun =
             |cursor: &Cursor| cursor.next < self.hub.topics()[cursor.topic as usize].log.first();
@@ -219,7 +221,6 @@ impl<P: Platform> Server<P> {
             Some(home) => self.deliveries.of(&self.hub.topics()[home.topic as usize].name),
             None => self.deliveries.base(),
         };
-        let streams = !connection.cursors.as_slice().is_empty();
         let mut queue = WriteQueue {
             private: &mut connection.private,
             cursors: connection.cursors.as_mut_slice(),
@@ -249,7 +250,7 @@ impl<P: Platform> Server<P> {
             drain(socket, path, rule, &mut queue, workspace, budget_bytes, counters)
         };
         if done.calls > 0 {
-            self.note_flush(key, path, &done);
+            self.note_flush(key, path, streams, &done);
         }
         let streams_on = matches!(self.connections[key].phase, Phase::Stream);
         if done.outcome != Outcome::Drained || !streams_on {
@@ -257,18 +258,21 @@ impl<P: Platform> Server<P> {
         }
     }
 
-    fn note_flush(&mut self, key: u32, path: WritePath, done: &Drain) {
+    fn note_flush(&mut self, key: u32, path: WritePath, counts: bool, done: &Drain) {
         self.now_ns = self.platform.now_ns();
         let connection = &mut self.connections[key];
         connection.moved_ns = self.now_ns;
         connection.sent_bytes += done.bytes;
         connection.sent_events += done.frames;
-        if done.frames == 0 {
+        if done.frames == 0 || !counts {
             return;
         }
         let age_ns = self.now_ns.saturating_sub(done.oldest_published_ns);
         self.counters.publish_to_kernel_ns.record(age_ns);
         self.counters.frames_per_call.record(done.frames.div_ceil(done.calls));
+        if done.writev_calls > 0 {
+            self.counters.iovecs_per_call.record(done.iovecs.div_ceil(done.writev_calls));
+        }
         if self.flushes.adaptive_in_use {
             self.adaptation.latency_ns.record(age_ns);
         }

@@ -26,7 +26,11 @@ mod connection;
 mod deliveries;
 mod flush;
 mod input;
+#[cfg(feature = "admin")]
+mod inspect;
 mod jitter;
+#[cfg(feature = "admin")]
+mod live;
 mod publish;
 mod routes;
 mod shutdown;
@@ -40,6 +44,7 @@ pub use publish::OwnedEvent;
 use crate::config::{Config, knobs};
 use crate::observe::counters::{CloseReason, Counters};
 use crate::push::hub::Hub;
+use crate::push::topic::TopicKey;
 use crate::send::adapt::{Controller, Signals};
 use crate::send::drain::Workspace;
 use crate::send::transport::Transport;
@@ -92,6 +97,12 @@ pub struct Server<P: Platform> {
     sweep: Sweep,
     shutdown: Shutdown,
     adaptation: Adaptation,
+    /// The topic of `/live`, which is not the public's and is not counted with theirs.
+    internal_topic: Option<TopicKey>,
+    #[cfg(feature = "admin")]
+    live: live::Live,
+    #[cfg(feature = "admin")]
+    started_ns: u64,
     /// How many flushes of streams from now the next one is to be stamped.
     stamp_countdown: u32,
     counters: Counters,
@@ -146,6 +157,11 @@ impl<P: Platform> Server<P> {
                 latency_ns: crate::observe::histogram::Histogram::default(),
                 next_ns: 0,
             },
+            internal_topic: None,
+            #[cfg(feature = "admin")]
+            live: live::Live::default(),
+            #[cfg(feature = "admin")]
+            started_ns: now_ns,
             stamp_countdown: 1,
             counters: Counters::default(),
             jitter: Jitter::new(random),
@@ -171,6 +187,8 @@ impl<P: Platform> Server<P> {
     /// Ends a turn: does what is due, and closes what is to be closed.
     pub fn end_turn(&mut self) {
         self.continue_listed();
+        #[cfg(feature = "admin")]
+        self.feed_live();
         self.flush_due();
         self.sweep();
         self.advance_shutdown();
@@ -185,7 +203,12 @@ impl<P: Platform> Server<P> {
         if waiting {
             return Some(Duration::ZERO);
         }
+        #[cfg(feature = "admin")]
+        let live_ns = self.next_live_ns();
+        #[cfg(not(feature = "admin"))]
+        let live_ns = None;
         let times = [
+            live_ns,
             self.flushes.next_ns(),
             self.sweep.next_ns(self.connections.len() > 0, !self.hub.topics().is_empty()),
             self.shutdown.next_ns(),
@@ -273,6 +296,8 @@ impl<P: Platform> Server<P> {
         if !adopted.is_empty() {
             log::info!("knobs changed {}", adopted.join(" "));
         }
+        #[cfg(feature = "admin")]
+        self.note_flips(&config);
         let deliveries = Deliveries::new(&config);
         self.apply_socket_knobs(&deliveries);
         self.deliveries = deliveries;

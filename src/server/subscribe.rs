@@ -1,7 +1,7 @@
 //! Subscribing: a request becomes a stream.
 
 use super::body::Exchange;
-use super::connection::{Cursors, Phase};
+use super::connection::{Cursors, Door, Phase};
 use super::routes::{check_topic, head_of, vary};
 use super::{Platform, Server};
 use crate::observe::counters::CloseReason;
@@ -117,7 +117,7 @@ impl<P: Platform> Server<P> {
         Some(keys)
     }
 
-    fn begin_stream(
+    pub(super) fn begin_stream(
         &mut self,
         key: u32,
         exchange: &Exchange,
@@ -127,7 +127,11 @@ impl<P: Platform> Server<P> {
         let begins_at = self.connections[key].own_end();
         let from = resumption.from.to_string();
         self.write_stream_head(key, exchange, Some(&from));
-        let retry_ms = self.jitter.stretch(self.config.times.retry_ms);
+        let door = self.connections[key].door;
+        let retry_ms = match door {
+            Door::Public => self.jitter.stretch(self.config.times.retry_ms),
+            Door::Admin => ADMIN_RETRY_MS,
+        };
         self.text.clear();
         // The comment makes sure that something follows the head at once, for clients and proxies
         // that wait for the first byte of a body.
@@ -146,7 +150,7 @@ impl<P: Platform> Server<P> {
             let slot = self.hub.topic_mut(topic).fanout.add(key);
             cursors.push(Cursor { topic, slot, next });
         }
-        self.counters.subscribed += 1;
+        self.counters.subscribed += u64::from(door == Door::Public);
         let (base, own) = (
             self.deliveries.base(),
             self.deliveries.of(&self.hub.topics()[topics[0] as usize].name),
@@ -174,7 +178,12 @@ impl<P: Platform> Server<P> {
         self.connections[key].enter(Phase::Finishing(reason), self.now_ns);
     }
 
-    fn write_stream_head(&mut self, key: u32, exchange: &Exchange, resumed_from: Option<&str>) {
+    pub(super) fn write_stream_head(
+        &mut self,
+        key: u32,
+        exchange: &Exchange,
+        resumed_from: Option<&str>,
+    ) {
         let connection = &mut self.connections[key];
         connection.framing = match exchange.version {
             Version::Http11 => Framing::Chunked,
@@ -255,3 +264,6 @@ pub(super) fn frame_private(framing: Framing, payload: &[u8], private: &mut Priv
         Framing::Plain => private.push(payload),
     }
 }
+
+/// The live page is to be back as soon as the server is.
+const ADMIN_RETRY_MS: u64 = 1_000;

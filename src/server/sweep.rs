@@ -20,8 +20,9 @@ use crate::wire::head::Refusal;
 pub(super) struct Sweep {
     /// The next slot of the table of connections to look at.
     hand: u32,
-    /// How often the hand has come round.
-    round: u32,
+    /// When the hand began its round, and the one before.
+    round_ns: u64,
+    round_before_ns: u64,
     /// How many slots are still to be looked at in this tick.
     owed: u32,
     /// The next topic to look at.
@@ -34,7 +35,8 @@ impl Sweep {
     pub fn new(now_ns: u64) -> Sweep {
         Sweep {
             hand: 0,
-            round: 0,
+            round_ns: now_ns,
+            round_before_ns: now_ns,
             owed: 0,
             topic_hand: 0,
             next_ns: now_ns,
@@ -67,12 +69,22 @@ impl Sweep {
         self.next_ns = self.next_ns.min(now_ns + self.tick_ns);
     }
 
-    /// Whether the hand, which stands at `key`, is to ask the kernel this time: it comes by more
-    /// often than every `period_ms`. Neighbours are asked in different rounds.
+    /// Whether the hand, which stands at `key`, is to ask the kernel in this round: it may come by
+    /// much more often than every `period_ms`, which is not 0. Neighbours are asked at different times.
     pub fn observes(&self, key: u32, period_ms: u64) -> bool {
-        let round_ns = self.tick_ns * TICKS_PER_ROUND;
-        let rounds = (period_ms * 1_000_000 / round_ns).clamp(1, u64::from(u32::MAX)) as u32;
-        self.round.wrapping_add(key).is_multiple_of(rounds)
+        let period_ns = period_ms * 1_000_000;
+        let shift_ns = period_ns / 64 * u64::from(key % 64);
+        let periods = |round_ns: u64| (round_ns + shift_ns) / period_ns;
+        periods(self.round_ns) != periods(self.round_before_ns)
+    }
+
+    /// Moves the hand on, in a table of `slots`.
+    fn advance(&mut self, slots: u32, now_ns: u64) {
+        self.hand += 1;
+        if self.hand >= slots {
+            self.hand = 0;
+            self.round_before_ns = std::mem::replace(&mut self.round_ns, now_ns);
+        }
     }
 
     /// Whether a tick could not be finished within its turn.
@@ -103,11 +115,7 @@ impl<P: Platform> Server<P> {
         while self.sweep.owed > 0 && self.now_ns < slice_ends_ns {
             self.sweep.owed -= 1;
             let key = self.sweep.hand;
-            self.sweep.hand = key + 1;
-            if self.sweep.hand >= self.connections.slots() {
-                self.sweep.hand = 0;
-                self.sweep.round = self.sweep.round.wrapping_add(1);
-            }
+            self.sweep.advance(self.connections.slots(), self.now_ns);
             if self.connections.get(key).is_some_and(|connection| !connection.closing) {
                 self.look_at(key);
             }
@@ -214,6 +222,9 @@ impl<P: Platform> Server<P> {
             let key = self.sweep.topic_hand % capacity;
             self.sweep.topic_hand = key + 1;
             let Some(topic) = self.hub.topics().get(key) else { continue };
+            if self.internal_topic == Some(key as u32) {
+                continue;
+            }
             let idle =
                 topic.fanout.is_empty() && self.now_ns.saturating_sub(topic.used_ns) >= idle_ns;
             if idle {
@@ -238,3 +249,26 @@ const TOPICS_PER_TICK: usize = 64;
 const OVER_LIMIT_HEAD_TIMEOUT_MS: u64 = 1_000;
 const HEARTBEAT_EVENT: &str = "event: heartbeat\ndata: {}\n\n";
 const _: () = assert!(event::HEARTBEAT.len() == 9, "the event is named in HEARTBEAT_EVENT");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// However fast the hand goes round, it asks about each connection once per period.
+    #[test]
+    fn the_kernel_is_asked_once_per_period() {
+        for (slots, step_ns) in [(1, 1_000_000), (3, 7_000_000), (200, 10_000_000)] {
+            let mut sweep = Sweep::new(0);
+            let (mut asked, mut rounds) = (vec![0; slots as usize], 0);
+            for now_ns in (0..).step_by(step_ns as usize).take_while(|now| *now < 20_000_000_000) {
+                for _ in 0..slots {
+                    asked[sweep.hand as usize] += u32::from(sweep.observes(sweep.hand, 1000));
+                    sweep.advance(slots, now_ns);
+                }
+                rounds += 1;
+            }
+            assert!(rounds >= 2000);
+            assert!(asked.iter().all(|count| (19..=21).contains(count)), "{asked:?}");
+        }
+    }
+}

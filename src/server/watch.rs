@@ -12,7 +12,7 @@
 use super::connection::{Connection, Door};
 use super::{Platform, Server};
 use crate::observe::counters::CloseReason;
-use crate::observe::ladder::{Break, Breaks, InKernel, Ladder, Skip, Tape};
+use crate::observe::ladder::{Break, Breaks, Skip};
 use crate::observe::stamps::{Stamped as StampedCall, Stamps};
 use crate::observe::tcp_info::TcpInfo;
 use crate::observe::verdict::{Evidence, NAGLE_STALL_MS, Verdict};
@@ -95,6 +95,13 @@ impl<S> Connection<S> {
     /// Whether something was written within the last second.
     pub fn has_moved_lately(&self, now_ns: u64) -> bool {
         now_ns.saturating_sub(self.moved_ns) < LATELY_NS
+    }
+
+    /// Bytes that were not acknowledged when it was last looked at.
+    #[cfg(feature = "admin")]
+    pub fn outstanding_when_seen_bytes(&self) -> u64 {
+        let acked = |watch: &Watch| self.sent_bytes.saturating_sub(watch.acked_bytes);
+        self.watch.as_deref().map_or(0, acked)
     }
 
     /// The verdict of the latest look; of one that needs none, what can be told without.
@@ -200,24 +207,6 @@ impl<P: Platform> Server<P> {
             self.note_nagle_stall(key, u64::from(evidence.tcp.last_sent_ms));
         }
         Some(evidence)
-    }
-
-    /// The ladder of a stream, from what was just seen of it.
-    pub(super) fn ladder(&self, key: u32, evidence: &Evidence, steps: &mut usize) -> Ladder {
-        let connection = &self.connections[key];
-        let tape = Tape {
-            breaks: connection.watch.as_ref().map(|watch| &watch.breaks),
-            cursors: connection.cursors.as_slice(),
-            topics: self.hub.topics(),
-            framing: connection.framing,
-            delivered: connection.delivered,
-            sent_bytes: connection.sent_bytes,
-            sent_events: connection.sent_events,
-            private_bytes: connection.private.len() as u64,
-        };
-        let unsent_bytes = u64::from(evidence.tcp.unsent_bytes).min(evidence.outstanding_bytes);
-        let in_flight_bytes = evidence.outstanding_bytes - unsent_bytes;
-        Ladder::of(&tape, InKernel { unsent_bytes, in_flight_bytes }, steps)
     }
 
     /// Bytes that wait here for a connection.

@@ -113,7 +113,7 @@ pub fn tcp_info(socket: &impl AsRawFd) -> io::Result<RawTcpInfo> {
     Ok(info)
 }
 
-/// The kernel's memory of one socket, in bytes (`SO_MEMINFO`, include/uapi/linux/sock_diag.h).
+/// The kernel's memory of one socket, in bytes (`SO_MEMINFO`, `include/uapi/linux/sock_diag.h`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SocketMemory {
     /// Received and not yet read, with the kernel's overhead.
