@@ -22,8 +22,8 @@
 //! 4. [`config`]: every limit and knob, in one table.
 //! 5. [`server`]: connections, requests, flushes, time, shutdown; everything but the loop.
 //! 6. [`reactor`]: the loop.
-//! 7. [`feed`]: sources of events inside the process. [`observe`]: counters. [`sys`]: all unsafe
-//!    code.
+//! 7. [`feed`]: sources of events inside the process. [`observe`]: counters, and where events are;
+//!    begin with [`observe::ladder`]. [`sys`]: all unsafe code.
 //! 8. [`client`]: the other side, which stands on [`wire`] alone. Begin with [`client::stream`].
 //!    `load`, a feature: the load generator, which stands on that.
 //! 9. `lab`, a feature: the laboratory, which turns the knobs of a running server and says what that
