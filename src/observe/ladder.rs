@@ -5,7 +5,8 @@
 //! (its head, a heartbeat, a gap notice). So it is enough to remember the interruptions, the
 //! [`Breaks`], to tell which event stands at which byte. Nothing is noted per event: from the last
 //! frame that was handed over, whose end is at a known byte, the frames are counted back as they
-//! stand in the logs.
+//! stand in the logs. Where the stream begins need not be noted either: with as many events as it was
+//! sent.
 //!
 //! What an acknowledgement proves: that the *kernel* at the other end of this connection has the
 //! bytes. It does not prove that a program has read them, and behind a proxy that kernel is the
@@ -54,6 +55,9 @@ impl Breaks {
         if self.list.len() == BREAKS_MAX {
             self.overflowed = true;
             self.forget_oldest();
+        }
+        if self.list.capacity() == 0 {
+            self.list.reserve_exact(1); // which is nearly always enough
         }
         self.list.push_back(one);
     }
@@ -249,6 +253,9 @@ impl Tape<'_> {
             let newest = heads.iter_mut().filter(|head| head.next > head.first);
             let newest = newest.max_by_key(|head| head.seq());
             let known = newest.as_ref().map(|head| head.seq()).filter(|seq| evicted < Some(*seq));
+            if *events == self.sent_events {
+                return Walk::Reached(None); // the stream's head is all that comes before
+            }
             if end <= offset {
                 // What was skipped hides what its topic had before.
                 let hidden = |seq: &Seq| run.breaks.skips.iter().any(|one| *seq <= one.before);

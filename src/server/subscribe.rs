@@ -124,7 +124,6 @@ impl<P: Platform> Server<P> {
         topics: &[TopicKey],
         resumption: &Resumption,
     ) {
-        let begins_at = self.connections[key].own_end();
         let from = resumption.from.to_string();
         self.write_stream_head(key, exchange, Some(&from));
         let door = self.connections[key].door;
@@ -138,9 +137,7 @@ impl<P: Platform> Server<P> {
         let written = write!(self.text, "retry: {retry_ms}\n: {}\n\n", self.hub.epoch());
         debug_assert!(written.is_ok(), "a String takes everything");
         self.write_private(key);
-        let connection = &mut self.connections[key];
-        connection.delivered = resumption.delivered;
-        connection.interrupt(begins_at, None, self.now_ns);
+        self.connections[key].delivered = resumption.delivered;
 
         let mut cursors = Vec::with_capacity(topics.len());
         for (&topic, &(next, gap)) in topics.iter().zip(&resumption.starts) {

@@ -28,15 +28,22 @@ pub(super) struct Watch {
     acked_bytes: u64,
     /// and when that last grew, or nothing was under way.
     pub acked_ns: u64,
-    /// A look that is at least [`SINCE_NS`] old, if it has been looked at for so long.
-    before: Option<Look>,
-    latest: Option<Look>,
+    /// What was seen, if it was looked at closely.
+    looks: Option<Box<Looks>>,
     /// The verdict of the latest look.
     pub verdict: Verdict,
     /// Calls of it that are to be stamped.
-    pub stamps: Option<Stamps>,
+    pub stamps: Option<Box<Stamps>>,
     /// How often its tail was found held back by Nagle's algorithm.
     pub nagle_stalls: u32,
+}
+
+/// Two looks, to tell what has happened in between.
+#[derive(Debug, Clone, Copy)]
+struct Looks {
+    /// At least [`SINCE_NS`] old, if it has been looked at for so long.
+    before: Option<Look>,
+    latest: Look,
 }
 
 /// What the kernel said, and when.
@@ -52,8 +59,7 @@ impl Watch {
             breaks: Breaks::default(),
             acked_bytes: 0,
             acked_ns: now_ns,
-            before: None,
-            latest: None,
+            looks: None,
             verdict: Verdict::Flowing,
             stamps: None,
             nagle_stalls: 0,
@@ -156,7 +162,7 @@ impl<P: Platform> Server<P> {
         if spent {
             connection.watch = None;
         } else {
-            (watch.before, watch.latest) = (None, None);
+            watch.looks = None;
             self.look(key);
         }
     }
@@ -179,8 +185,10 @@ impl<P: Platform> Server<P> {
         let acked_bytes = tcp.acked_bytes.min(connection.sent_bytes);
         let outstanding_bytes = connection.sent_bytes - acked_bytes;
         let (moved_lately, blocked) = (connection.has_moved_lately(now_ns), connection.blocked);
+        // What is acknowledged in a moment need not be remembered, nor memory taken for it.
+        let in_a_moment = tcp.unsent_bytes == 0 && tcp.last_ack_ms < ACK_DELAY_MS_MAX;
         let watch = match &mut connection.watch {
-            None if outstanding_bytes == 0 => None,
+            None if outstanding_bytes == 0 || in_a_moment => None,
             _ => Some(connection.watch_mut(now_ns)),
         };
         let mut evidence = Evidence {
@@ -193,14 +201,13 @@ impl<P: Platform> Server<P> {
         };
         let Some(watch) = watch else { return Some(evidence) };
         watch.acknowledged(acked_bytes, outstanding_bytes == 0, now_ns);
-        if let Some(before) = &watch.before {
+        let latest = Look { tcp, at_ns: now_ns };
+        let looks = watch.looks.get_or_insert_with(|| Box::new(Looks { before: None, latest }));
+        if let Some(before) = &looks.before {
             evidence.since = tcp.since(&before.tcp);
         }
-        if watch.latest.is_some_and(|latest| now_ns - latest.at_ns >= SINCE_NS) {
-            watch.before = watch.latest;
-        }
-        if watch.latest.is_none_or(|latest| now_ns - latest.at_ns >= SINCE_NS) {
-            watch.latest = Some(Look { tcp, at_ns: now_ns });
+        if now_ns - looks.latest.at_ns >= SINCE_NS {
+            **looks = Looks { before: Some(looks.latest), latest };
         }
         watch.verdict = Verdict::of(&evidence);
         if evidence.is_held_by_nagle() {
@@ -257,9 +264,9 @@ impl<P: Platform> Server<P> {
             if connection.socket.enable_stamps().is_err() {
                 return false;
             }
-            connection.watch_mut(now_ns).stamps = Some(Stamps::new(sent_bytes));
+            connection.watch_mut(now_ns).stamps = Some(Box::new(Stamps::new(sent_bytes)));
         }
-        let stamps = connection.watch.as_ref().and_then(|watch| watch.stamps.as_ref());
+        let stamps = connection.watch.as_ref().and_then(|watch| watch.stamps.as_deref());
         stamps.is_some_and(Stamps::has_room)
     }
 
@@ -334,5 +341,8 @@ pub(super) const NAGLE_REMEDY: &str =
 const LATELY_NS: u64 = 1_000_000_000;
 /// Over how long a time what the kernel counts is compared.
 const SINCE_NS: u64 = 1_000_000_000;
+/// How long a peer's kernel that is well may put off an acknowledgement (`TCP_DELACK_MAX`,
+/// `include/net/tcp.h`).
+const ACK_DELAY_MS_MAX: u32 = 200;
 /// More stamps than one connection can have waiting.
 const STAMPS_AT_ONCE: usize = 64;
