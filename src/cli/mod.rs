@@ -7,6 +7,7 @@ mod load;
 mod serve;
 mod settings;
 mod terminal;
+mod top;
 
 use clap::Command;
 use std::process::ExitCode;
@@ -34,6 +35,7 @@ pub fn run() -> ExitCode {
         Some((lab::BARE, _)) => lab::run_process(lab::BARE),
         Some(("load", matches)) => load::run(matches),
         Some(("load-worker", _)) => load::run_worker(),
+        Some(("top", matches)) => top::run(matches),
         _ => unreachable!("clap demands a subcommand that it knows"),
     };
     match result {
@@ -61,6 +63,7 @@ fn command() -> Command {
         .subcommands(lab::process_commands())
         .subcommand(load::command())
         .subcommand(load::worker_command())
+        .subcommand(top::command())
 }
 
 #[cfg(test)]
