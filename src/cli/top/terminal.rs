@@ -57,16 +57,16 @@ impl Terminal {
         size()
     }
 
-    /// Shows `lines` in place of whatever was shown.
+    /// Shows `lines`, one for each row.
     pub fn draw(&self, lines: &[Line]) -> io::Result<()> {
         let mut frame = Vec::new();
         queue!(frame, BeginSynchronizedUpdate)?;
         for (row, line) in (0..).zip(lines) {
-            queue!(frame, cursor::MoveTo(0, row))?;
+            // Cleared first: behind a character in the last column, the cursor still stands on it.
+            queue!(frame, cursor::MoveTo(0, row), Clear(ClearType::CurrentLine))?;
             paint(&mut frame, line, self.with_colours)?;
-            queue!(frame, Clear(ClearType::UntilNewLine))?;
         }
-        queue!(frame, Clear(ClearType::FromCursorDown), EndSynchronizedUpdate)?;
+        queue!(frame, EndSynchronizedUpdate)?;
         // In one piece: half a table is never seen.
         let mut out = io::stdout().lock();
         out.write_all(&frame)?;
@@ -146,7 +146,7 @@ fn paint(out: &mut impl Write, line: &Line, with_colours: bool) -> io::Result<()
     for span in &line.0 {
         match (with_colours, span.tone) {
             (false, _) | (true, Tone::Plain) => {}
-            (true, Tone::Quiet) => queue!(out, SetForegroundColor(Color::DarkGrey))?,
+            (true, Tone::Quiet) => queue!(out, SetAttribute(Attribute::Dim))?,
             (true, Tone::Strong) => queue!(out, SetAttribute(Attribute::Bold))?,
             (true, Tone::Warning) => queue!(out, SetForegroundColor(Color::Yellow))?,
             (true, Tone::Alarm) => queue!(out, SetForegroundColor(Color::Red))?,
