@@ -7,7 +7,7 @@
 mod open_metrics;
 mod support;
 
-use open_metrics::{Family, parse};
+use open_metrics::{Family, Labels, parse};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -71,14 +71,14 @@ fn table(families: &[Family]) -> String {
 }
 
 /// The samples that a query may name, with the values of their labels.
-fn series() -> Vec<(String, Vec<(String, String)>)> {
+fn series() -> Vec<(String, Labels)> {
     let samples = families().into_iter().flat_map(|family| family.samples);
     samples.map(|sample| (sample.name, sample.labels)).collect()
 }
 
 /// Asserts that each metric of a query is there, and with the labels that the query picks.
 #[track_caller]
-fn check_query(query: &str, series: &[(String, Vec<(String, String)>)]) {
+fn check_query(query: &str, series: &[(String, Labels)]) {
     let is_name = |char: char| char.is_ascii_alphanumeric() || char == '_';
     for (at, _) in query.match_indices("pushv_") {
         let rest = &query[at..];
@@ -89,7 +89,7 @@ fn check_query(query: &str, series: &[(String, Vec<(String, String)>)]) {
         let picked = rest.strip_prefix('{').and_then(|rest| rest.split('}').next()).unwrap_or("");
         for picked in picked.split(',').filter_map(|label| label.split_once("=\"")) {
             let picked = (picked.0.to_string(), picked.1.trim_end_matches('"').to_string());
-            let has = |labels: &Vec<(String, String)>| labels.contains(&picked);
+            let has = |labels: &Labels| labels.contains(&picked);
             assert!(found.iter().any(|(_, labels)| has(labels)), "no {picked:?} for {query}");
         }
     }
@@ -231,7 +231,7 @@ const CASES: &[(&str, &[&str], &[&str])] = &[
     ("PushvDown", &[r#"up{job="pushv",instance="a"} 0x20"#], &[r#"up{job="pushv",instance="a"} 1x20"#]),
     ("PushvReadersBlocked", &[r#"pushv_connections_blocked{instance="a"} 9x20"#, r#"pushv_streams{instance="a"} 100x20"#], &[r#"pushv_connections_blocked{instance="a"} 4x20"#, r#"pushv_streams{instance="a"} 100x20"#]),
     ("PushvReadersBehind", &[r#"pushv_lag_oldest_seconds{instance="a"} 11x20"#], &[r#"pushv_lag_oldest_seconds{instance="a"} 9x20"#]),
-    ("PushvEventsLost", &[r#"pushv_gaps_total{instance="a"} 0+1x20"#, r#"pushv_events_evicted_total{instance="a"} 0x20"#], &[r#"pushv_gaps_total{instance="a"} 7x20"#, r#"pushv_events_evicted_total{instance="a"} 7x20"#]),
+    ("PushvEventsLost", &[r#"pushv_gaps_total{instance="a"} 0+1x20"#, r#"pushv_events_lost_total{instance="a"} 0x20"#], &[r#"pushv_gaps_total{instance="a"} 7x20"#, r#"pushv_events_evicted_total{instance="a"} 7x20"#]),
     ("PushvPublishesRefused", &[r#"pushv_events_refused_total{instance="a"} 0+1x20"#], &[r#"pushv_events_refused_total{instance="a"} 7x20"#]),
     ("PushvLoopStalls", &[r#"pushv_turn_seconds_bucket{instance="a",le="0.033554431"} 0+97x20"#, r#"pushv_turn_seconds_bucket{instance="a",le="0.067108863"} 0+100x20"#, r#"pushv_turn_seconds_bucket{instance="a",le="+Inf"} 0+100x20"#], &[r#"pushv_turn_seconds_bucket{instance="a",le="0.033554431"} 0+100x20"#, r#"pushv_turn_seconds_bucket{instance="a",le="+Inf"} 0+100x20"#]),
     ("PushvReadersStalled", &[r#"pushv_closes_total{instance="a",reason="stalled"} 0+1x20"#], &[r#"pushv_closes_total{instance="a",reason="done"} 0+9x20"#]),

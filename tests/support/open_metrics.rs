@@ -24,9 +24,12 @@ pub struct Family {
 pub struct Sample {
     /// With the suffix that its type demands.
     pub name: String,
-    pub labels: Vec<(String, String)>,
+    pub labels: Labels,
     pub value: f64,
 }
+
+/// Names and values, in the order in which they stand.
+pub type Labels = Vec<(String, String)>;
 
 /// The families of an exposition.
 ///
@@ -162,9 +165,9 @@ fn check_family(family: &Family) -> Result<(), String> {
 
 /// Buckets are in ascending order, count cumulatively, and end in the one of all.
 fn check_histograms(family: &Family) -> Result<(), String> {
-    let mut groups: Vec<(Vec<(String, String)>, Vec<&Sample>)> = Vec::new();
+    let mut groups: Vec<(Labels, Vec<&Sample>)> = Vec::new();
     for sample in &family.samples {
-        let labels: Vec<_> =
+        let labels: Labels =
             sample.labels.iter().filter(|(name, _)| name != "le").cloned().collect();
         if groups.last().is_none_or(|(last, _)| *last != labels) {
             if groups.iter().any(|(known, _)| *known == labels) {
@@ -215,8 +218,8 @@ fn read_sample(line: &str) -> Result<Sample, String> {
 }
 
 /// The labels up to the closing brace, and what is behind that.
-fn read_labels(mut rest: &str) -> Result<(Vec<(String, String)>, &str), String> {
-    let mut labels: Vec<(String, String)> = Vec::new();
+fn read_labels(mut rest: &str) -> Result<(Labels, &str), String> {
+    let mut labels = Labels::new();
     loop {
         if let Some(behind) = rest.strip_prefix('}').filter(|_| labels.is_empty()) {
             return Ok((labels, behind));

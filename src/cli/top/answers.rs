@@ -46,7 +46,6 @@ pub struct Counters {
     pub would_block: u64,
     pub gaps: u64,
     pub lost: u64,
-    pub evicted: u64,
     pub nagle_stalls: u64,
 }
 

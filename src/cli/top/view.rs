@@ -136,7 +136,6 @@ fn population(live: &Live, detail: Detail) -> Vec<Line> {
         ("blocked", live.blocked),
         ("gaps", counted.gaps),
         ("lost", counted.lost),
-        ("evicted", counted.evicted),
         ("nagle stalls", counted.nagle_stalls),
     ];
     let shown = troubles.into_iter().filter(|&(_, number)| detail == Detail::All || number > 0);
