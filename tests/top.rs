@@ -70,16 +70,24 @@ fn once_as_json() {
     let mut reader = server.subscribe("/a");
     let id = server.publish("a", "x");
     assert_eq!(reader.data(), "x");
-    let shown = text(&at(&server, &["--once", "--json"]));
-    assert_eq!(shown.lines().count(), 1, "{shown}");
-    let object: Value = serde_json::from_str(&shown).unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    let object = loop {
+        let shown = text(&at(&server, &["--once", "--json"]));
+        assert_eq!(shown.lines().count(), 1, "{shown}");
+        let object: Value = serde_json::from_str(&shown).unwrap();
+        // The reader's kernel may take its time.
+        if object["connections"][0]["ladder"]["acked"]["last_event_id"] == id.as_str() {
+            break object;
+        }
+        assert!(Instant::now() < deadline, "{object:#}");
+    };
     assert_eq!(object["live"]["counters"]["published"], 1, "{object:#}");
     assert_eq!(object["live"]["streams"], 1, "{object:#}");
     assert_eq!(object["count"], 1, "{object:#}");
     let stream = &object["connections"][0];
     assert_eq!(stream["topics"], serde_json::json!(["a"]), "{object:#}");
-    assert_eq!(stream["verdict"], "idle", "{object:#}");
-    assert_eq!(stream["ladder"]["acked"]["last_event_id"], id.as_str(), "{object:#}");
+    assert!(stream["verdict"] == "idle" || stream["verdict"] == "flowing", "{object:#}");
+    assert!(stream["peer"].as_str().unwrap().starts_with("127.0.0.1:"), "{object:#}");
 }
 
 /// What the program shows is read from fields by name: each of them is really said.
@@ -278,8 +286,9 @@ impl Screen {
         assert!(last.contains("\x1b[?1049l") && last.contains("\x1b[?25h"), "{last:?}");
         self.until("0.");
         let settings = self.until("end.");
-        for expected in [" icanon", " echo ", " isig", " icrnl"] {
-            assert!(settings.contains(expected), "no{expected} in {settings}");
+        let settings: Vec<&str> = settings.split_whitespace().collect();
+        for expected in ["icanon", "echo", "isig", "icrnl"] {
+            assert!(settings.contains(&expected), "no {expected} in {settings:?}");
         }
     }
 }

@@ -62,9 +62,9 @@ pub struct Latencies {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct Quantiles {
-    pub p50: u64,
-    pub p99: u64,
-    pub max: u64,
+    pub p50: f64,
+    pub p99: f64,
+    pub max: f64,
 }
 
 /// How far the streams are behind what was published.
@@ -183,17 +183,18 @@ mod tests {
 
     #[test]
     fn the_slowest_is_kept() {
-        let of = |p99| Some(Quantiles { p50: 1, p99, max: p99 });
-        let mut kept = Latencies { publish_to_kernel: of(5), turn: of(9), ..Latencies::default() };
+        let of = |p99| Some(Quantiles { p50: 0.1, p99, max: p99 });
+        let mut kept =
+            Latencies { publish_to_kernel: of(5.0), turn: of(9.5), ..Latencies::default() };
         kept.keep_slowest(&Latencies {
-            publish_to_kernel: of(7),
-            publish_to_ack: of(1),
+            publish_to_kernel: of(7.0),
+            publish_to_ack: of(1.0),
             ..Latencies::default()
         });
         let expected = Latencies {
-            publish_to_kernel: of(7),
-            publish_to_ack: of(1),
-            turn: of(9),
+            publish_to_kernel: of(7.0),
+            publish_to_ack: of(1.0),
+            turn: of(9.5),
             fanout_spread: None,
         };
         assert_eq!(kept, expected);

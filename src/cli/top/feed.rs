@@ -6,6 +6,7 @@
 use super::answers::{Latencies, Live};
 use pushv::client::event_source::{Closer, EventSource, Options};
 use pushv::client::url::Url;
+use serde::Deserialize as _;
 use serde_json::Value;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -51,20 +52,31 @@ impl Feed {
         std::thread::spawn(move || {
             let ended = loop {
                 match source.next_event() {
-                    Ok(event) if event.name == "live" => theirs.put(&event.data),
+                    Ok(event) if event.name == "live" => {
+                        if let Err(error) = theirs.put(&event.data) {
+                            break format!("what it says is not understood: {error}");
+                        }
+                    }
                     Ok(_) => {}
-                    Err(ended) => break ended,
+                    Err(ended) => break ended.to_string(),
                 }
             };
-            theirs.lock().ended = Some(ended.to_string());
+            theirs.lock().ended = Some(ended);
             theirs.changed.notify_all();
         });
         Feed { shared, closer }
     }
 
     /// What came last, if anything has come since this was last asked.
-    pub fn take(&self) -> Option<News> {
-        self.shared.lock().latest.take()
+    ///
+    /// # Errors
+    /// Why nothing will come any more.
+    pub fn take(&self) -> Result<Option<News>, String> {
+        let mut inbox = self.shared.lock();
+        match (inbox.latest.take(), &inbox.ended) {
+            (None, Some(why)) => Err(why.clone()),
+            (news, _) => Ok(news),
+        }
     }
 
     /// The same, but waits for it.
@@ -103,9 +115,9 @@ impl Shared {
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn put(&self, data: &str) {
-        let Ok(json) = serde_json::from_str::<Value>(data) else { return };
-        let Ok(mut live) = serde_json::from_value::<Live>(json.clone()) else { return };
+    fn put(&self, data: &str) -> serde_json::Result<()> {
+        let json: Value = serde_json::from_str(data)?;
+        let mut live = Live::deserialize(&json)?;
         let mut inbox = self.lock();
         if let Some(News { live: missed, .. }) = &inbox.latest {
             let slowest: Latencies = missed.latency_us;
@@ -113,6 +125,7 @@ impl Shared {
         }
         inbox.latest = Some(News { json, live });
         self.changed.notify_all();
+        Ok(())
     }
 }
 
@@ -127,20 +140,20 @@ mod tests {
         let shared = Shared::default();
         let put = |at_ms: u64, p99: u64| {
             let turn = format!(r#"{{"p50":1,"p99":{p99},"max":{p99}}}"#);
-            shared.put(&format!(r#"{{"at_ms":{at_ms},"latency_us":{{"turn":{turn}}}}}"#));
+            shared.put(&format!(r#"{{"at_ms":{at_ms},"latency_us":{{"turn":{turn}}}}}"#)).unwrap();
         };
         put(200, 5);
         put(400, 9);
         put(600, 7);
-        shared.put("not JSON");
-        shared.put(r#"{"at_ms":"not a number"}"#);
+        assert!(shared.put("not JSON").is_err());
+        assert!(shared.put(r#"{"at_ms":"not a number"}"#).is_err());
         let news = shared.lock().latest.take().unwrap();
         assert_eq!(news.live.at_ms, 600);
-        assert_eq!(news.live.latency_us.turn.unwrap().p99, 9);
+        assert_eq!(news.live.latency_us.turn.unwrap().p99, 9.0);
         assert_eq!(news.json["latency_us"]["turn"]["p99"], 7, "as it came");
         put(800, 2);
         let news = shared.lock().latest.take().unwrap();
-        assert_eq!(news.live.latency_us.turn.unwrap().p99, 2, "what was shown is done with");
+        assert_eq!(news.live.latency_us.turn.unwrap().p99, 2.0, "what was shown is done with");
     }
 
     #[test]
@@ -149,6 +162,6 @@ mod tests {
         let feed = Feed::open(&Url::parse(&format!("http://{closed}/")).unwrap());
         let why = feed.wait(Duration::from_millis(50)).unwrap_err();
         assert!(why.contains("said nothing"), "{why}");
-        assert!(feed.take().is_none());
+        assert!(feed.take().unwrap().is_none());
     }
 }

@@ -146,25 +146,29 @@ impl Watch {
             news: Value::Null,
             reply: Value::Null,
         };
-        watch.take(Some(news), Ok(reply));
+        watch.take(Ok(Some(news)), Ok(reply));
         Ok(watch)
     }
 
     /// Takes in a refresh.
-    fn take(&mut self, news: Option<News>, reply: Result<Reply, Refusal>) {
+    fn take(&mut self, news: Result<Option<News>, String>, reply: Result<Reply, Refusal>) {
         let was_lost = self.state.lost.is_some();
-        let streams = reply.map(|reply| {
-            self.reply = reply.json;
-            reply.streams
-        });
-        let live = news.map(|news| {
-            self.news = news.json;
-            news.live
-        });
-        self.state
-            .refresh(live, streams.map_err(|(Refusal::Question(why) | Refusal::Server(why))| why));
-        if was_lost && self.state.lost.is_none() {
-            // The one that lost its server too may still wait for a minute.
+        let has_ended = news.is_err();
+        let reply = reply.map_err(|(Refusal::Question(why) | Refusal::Server(why))| why);
+        let (live, streams) = match reply.and_then(|reply| Ok((reply, news?))) {
+            Err(why) => (None, Err(why)),
+            Ok((reply, news)) => {
+                self.reply = reply.json;
+                let live = news.map(|news| {
+                    self.news = news.json;
+                    news.live
+                });
+                (live, Ok(reply.streams))
+            }
+        };
+        self.state.refresh(live, streams);
+        // One that lost its server too may be going to wait for a minute.
+        if has_ended || (was_lost && self.state.lost.is_none()) {
             self.feed = Feed::open(&self.admin);
         }
     }

@@ -40,11 +40,11 @@ pub fn time_ms(ms: u64) -> String {
 }
 
 /// A short span of time.
-pub fn time_us(us: u64) -> String {
+pub fn time_us(us: f64) -> String {
     match us {
-        0..=999 => format!("{us}us"),
-        1_000..=999_999 => format!("{}ms", digits(us as f64 / 1e3, false)),
-        _ => time_ms(us / 1000),
+        _ if us < 999.5 => format!("{}us", digits(us, true)),
+        _ if us < 999_500.0 => format!("{}ms", digits(us / 1e3, false)),
+        _ => time_ms((us / 1e3) as u64),
     }
 }
 
@@ -83,7 +83,10 @@ mod tests {
             [0, 999, 1_000, 59_900, 61_000, 7_260_000, 90_000_000].map(time_ms),
             ["0ms", "999ms", "1.0s", "59.9s", "1m01s", "2h01m", "1d01h"]
         );
-        assert_eq!([7, 1_500, 99_960, 2_000_000].map(time_us), ["7us", "1.50ms", "100ms", "2.0s"]);
+        assert_eq!(
+            [7.0, 32.8, 1_500.0, 99_960.0, 2e6].map(time_us),
+            ["7us", "32.8us", "1.50ms", "100ms", "2.0s"]
+        );
         assert_eq!(clock(1_790_000_000_000), "14:13:20");
         assert_eq!((count(None), count(Some(3))), ("-".into(), "3".into()));
     }

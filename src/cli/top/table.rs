@@ -120,7 +120,7 @@ fn span(ms: Option<u64>) -> String {
 }
 
 fn rtt(stream: &Stream) -> String {
-    stream.tcp.as_ref().map_or_else(|| "-".into(), |tcp| time_us(tcp.rtt_us))
+    stream.tcp.as_ref().map_or_else(|| "-".into(), |tcp| time_us(tcp.rtt_us as f64))
 }
 
 fn retransmitted(stream: &Stream) -> String {
