@@ -39,7 +39,7 @@ fn the_page_has_every_metric() {
     let found = std::fs::read_to_string(PAGE).unwrap();
     let update = "PUSHV_UPDATE=1 cargo test --test observing";
     assert!(found == wanted, "docs/OBSERVING.md is out of date: {update}");
-    assert!(found.lines().count() < 170, "a page that nobody reads to its end");
+    assert!(found.lines().count() < 180, "a page that nobody reads to its end");
 }
 
 fn table(families: &[Family]) -> String {
@@ -237,7 +237,7 @@ const CASES: &[(&str, &[&str], &[&str])] = &[
     ("PushvReadersStalled", &[r#"pushv_closes_total{instance="a",reason="stalled"} 0+1x20"#], &[r#"pushv_closes_total{instance="a",reason="done"} 0+9x20"#]),
     ("PushvPeersGone", &[r#"pushv_closes_total{instance="a",reason="unacknowledged"} 0+1x20"#], &[r#"pushv_closes_total{instance="a",reason="stalled"} 7x20"#]),
     ("PushvNagleStalls", &[r#"pushv_nagle_stalls_total{instance="a"} 0+2x20"#], &[r#"pushv_nagle_stalls_total{instance="a"} 7x20"#]),
-    ("PushvLogsNearBound", &[r#"pushv_log_bytes{instance="a"} 95x20"#, r#"pushv_log_bytes_max{instance="a"} 100x20"#], &[r#"pushv_log_bytes{instance="a"} 85x20"#, r#"pushv_log_bytes_max{instance="a"} 100x20"#]),
+    ("PushvLogsNearBound", &[r#"pushv_log_bytes{instance="a"} 95x20"#, r#"pushv_log_max_bytes{instance="a"} 100x20"#], &[r#"pushv_log_bytes{instance="a"} 85x20"#, r#"pushv_log_max_bytes{instance="a"} 100x20"#]),
     ("PushvAcceptErrors", &[r#"pushv_accept_errors_total{instance="a"} 0+1x20"#], &[r#"pushv_accept_errors_total{instance="a"} 7x20"#]),
     ("PushvOverLimit", &[r#"pushv_over_limit_total{instance="a"} 0+1x20"#], &[r#"pushv_over_limit_total{instance="a"} 7x20"#]),
 ];

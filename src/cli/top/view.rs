@@ -282,7 +282,10 @@ mod tests {
     #[test]
     fn as_it_was_looked_at() {
         insta::assert_snapshot!("80_columns", text(&screen(&question(), &state(), (80, 32))));
-        insta::assert_snapshot!("low", text(&screen(&question(), &state(), (80, 24))));
+        let low = text(&screen(&question(), &state(), (80, 24)));
+        insta::assert_snapshot!("low", low);
+        let (low, _keys) = low.rsplit_once("\n\n").unwrap();
+        assert!(include_str!("../../../docs/OBSERVING.md").contains(low.trim_end()), "the page");
         insta::assert_snapshot!("180_columns", text(&screen(&question(), &state(), (180, 32))));
         insta::assert_snapshot!("table", text(&lines(&question(), &state(), 120)));
         insta::assert_snapshot!("nothing", text(&lines(&question(), &State::default(), 80)));
