@@ -103,6 +103,7 @@ fn from_the_send_to_the_acknowledgement() {
     let Some(seen) = trace("send_to_ack.bt", &load.server.0.id().to_string()) else { return };
     assert!(counted(&seen, "@send_to_ack_us") > 100, "{seen}");
     assert_eq!(counted(&seen, "@send_to_ack_us"), counted(&seen, "@window_bytes"), "{seen}");
+    assert_eq!(counted(&seen, "@acknowledges_what_was_never_sent"), 0, "{seen}");
     // An event of the load has more than 100 bytes, and a few of them may be under way.
     assert!(seen.contains("[128, 256)"), "{seen}");
 }
