@@ -47,6 +47,7 @@ impl Terminal {
             report(panic);
         }));
         terminal::enable_raw_mode()?;
+        IS_TAKEN.store(true, Ordering::Relaxed);
         let terminal = Terminal { is_ended, with_colours: wants_colours() };
         execute!(io::stdout(), EnterAlternateScreen, cursor::Hide)?;
         Ok(terminal)
@@ -95,12 +96,19 @@ impl Drop for Terminal {
     }
 }
 
-/// Can be done more than once.
+/// Done once, by whoever comes first: to leave the other screen twice would put the cursor where it
+/// was, on top of what has been said since.
 fn give_back() {
+    if !IS_TAKEN.swap(false, Ordering::Relaxed) {
+        return;
+    }
     // What fails here cannot be told to anybody.
     let _shown = execute!(io::stdout(), LeaveAlternateScreen, cursor::Show);
     let _cooked = terminal::disable_raw_mode();
 }
+
+/// The hook that a panic runs can be given nothing else to look at.
+static IS_TAKEN: AtomicBool = AtomicBool::new(false);
 
 /// In raw mode Ctrl-C is a key.
 fn meaning(key: KeyEvent) -> Option<Input> {
