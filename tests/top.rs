@@ -325,6 +325,14 @@ fn on_a_terminal() {
     screen.press("\x03");
     screen.expect_end();
 
+    // One table goes where the cursor is, in colours unless somebody minds.
+    let once = format!("{command} --once");
+    let coloured = Screen::run(&once).until("streams, worst lag first");
+    assert!(coloured.contains("\x1b[1mpushv top") && !coloured.contains("\x1b[?"), "{coloured:?}");
+    let plain = Screen::run(&format!("NO_COLOR=1 {once}")).until("streams, worst lag first");
+    assert!(plain.contains("pushv top") && !plain.contains('\x1b'), "{plain:?}");
+    assert!(plain.lines().all(|line| line.trim_end().chars().count() <= 100), "{plain}");
+
     // A signal from elsewhere.
     let mut screen = Screen::run(&format!("sh -c 'echo pid $$.; exec {command}'"));
     screen.until("pid ");
