@@ -1,6 +1,7 @@
 //! Asking for `/connections`, without waiting for the answer.
 
 use super::answers::Streams;
+use super::text::clean;
 use super::view::Question;
 use pushv::client::exchange::{self, Answer};
 use pushv::client::url::Url;
@@ -56,10 +57,10 @@ fn ask(url: &Url) -> Result<Reply, Refusal> {
     read().map_err(|error| Refusal::Server(format!("{url}: {error}")))
 }
 
-/// What a refusal of the server says.
+/// What a refusal of the server says. It goes to a terminal, and `--admin` may name anybody.
 fn error(body: &str) -> String {
     let json = serde_json::from_str::<Value>(body).unwrap_or_default();
-    json["error"].as_str().unwrap_or(body.trim()).to_string()
+    clean(json["error"].as_str().unwrap_or(body.trim()))
 }
 
 fn target(question: &Question) -> String {
@@ -128,8 +129,8 @@ mod tests {
         };
         let reply = answered(&http(200, r#"{"count":2,"connections":[{"id":"1-2"}]}"#)).unwrap();
         assert_eq!((reply.streams.count, &reply.json["count"]), (2, &Value::from(2)));
-        let refused = answered(&http(400, r#"{"error":"no such sort"}"#)).unwrap_err();
-        assert_eq!(refused, Refusal::Question("no such sort".into()));
+        let refused = answered(&http(400, r#"{"error":"no such sort\u001b[2J"}"#)).unwrap_err();
+        assert_eq!(refused, Refusal::Question("no such sort?[2J".into()));
         for answer in [&http(404, "{}"), &http(200, "hello"), "SSH-2.0-x\r\n"] {
             assert!(matches!(answered(answer), Err(Refusal::Server(_))), "{answer}");
         }

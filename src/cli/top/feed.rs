@@ -4,6 +4,7 @@
 //! that did not read would be one of those slow streams that it is there to find.
 
 use super::answers::{Latencies, Live};
+use super::text::clean;
 use pushv::client::event_source::{Closer, EventSource, Options};
 use pushv::client::url::Url;
 use serde::Deserialize as _;
@@ -61,7 +62,7 @@ impl Feed {
                     Err(ended) => break ended.to_string(),
                 }
             };
-            theirs.lock().ended = Some(ended);
+            theirs.lock().ended = Some(clean(&ended));
             theirs.changed.notify_all();
         });
         Feed { shared, closer }

@@ -4,6 +4,7 @@
 //! of one epoch. Between two epochs there is no rate.
 
 use super::answers::{Live, Streams};
+use super::text::clean;
 
 /// What is known.
 #[derive(Debug, Clone, Default)]
@@ -49,7 +50,7 @@ impl State {
         let Some(now) = news else { return };
         if let Some(before) = self.live.replace(now.clone()) {
             if before.epoch != now.epoch {
-                self.restarted = Some(format!("{} is now {}", before.epoch, now.epoch));
+                self.restarted = Some(clean(&format!("{} is now {}", before.epoch, now.epoch)));
                 self.rates = None;
             } else if now.at_ms > before.at_ms {
                 self.rates = Some(Rates::between(&before, &now));
