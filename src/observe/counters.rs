@@ -120,9 +120,14 @@ pub struct TurnCounters {
     pub unblocked: u64,
     /// Flush slices that ended because their time was up.
     pub slices_cut: u64,
+    /// Turns that took longer than [`STALL_NS`]: everybody else has waited for so long.
+    pub stalls: u64,
     /// The time from one poll's return to the next poll, in nanoseconds.
     pub turn_ns: Histogram,
 }
+
+/// From when on a turn of the loop counts as a stall, in nanoseconds: 50 ms.
+pub const STALL_NS: u64 = 50_000_000;
 
 /// Why a connection ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -294,6 +294,7 @@ impl Snapshot {
             "Flush slices that ended because their time was up",
             turns.slices_cut,
         )?;
+        out.counter("stalls", "Turns of the loop that took longer than 50 ms", turns.stalls)?;
         let help = "Time from one poll's return to the next poll";
         out.histogram("turn", help, Some(&Unit::Seconds), &turns.turn_ns, 10..35, 1e9)?;
         let help = "Processor time of the reactor's thread; on loopback this contains the receivers' kernel half";
@@ -371,7 +372,8 @@ impl Out<'_> {
         Ok(())
     }
 
-    /// A distribution at one moment, as gauges: it is no sum over time, so it is no histogram.
+    /// A distribution at one moment, as gauges: it is no sum over time, so it is no histogram, and no
+    /// summary, whose label `quantile` would be.
     fn quantiles(
         &mut self,
         name: &str,
@@ -380,8 +382,8 @@ impl Out<'_> {
         histogram: &Histogram,
     ) -> fmt::Result {
         let mut family = self.0.encode_descriptor(name, help, unit, MetricType::Gauge)?;
-        for (text, quantile) in [("0.5", 0.5), ("0.9", 0.9), ("0.99", 0.99), ("1", 1.0)] {
-            let labels = [("quantile", text)];
+        for (text, quantile) in [("median", 0.5), ("p90", 0.9), ("p99", 0.99), ("worst", 1.0)] {
+            let labels = [("stream", text)];
             family.encode_family(&labels)?.encode_gauge(&histogram.quantile(quantile))?;
         }
         Ok(())

@@ -42,7 +42,7 @@ pub use connection::{Door, Token};
 pub use publish::OwnedEvent;
 
 use crate::config::{Config, knobs};
-use crate::observe::counters::{CloseReason, Counters};
+use crate::observe::counters::{CloseReason, Counters, STALL_NS};
 use crate::push::hub::Hub;
 use crate::push::topic::TopicKey;
 use crate::send::adapt::{Controller, Signals};
@@ -428,6 +428,7 @@ impl<P: Platform> Server<P> {
     /// Notes how long the turn took that ended with the poll that begins now.
     pub fn note_turn(&mut self, turn_ns: u64) {
         self.counters.turns.turn_ns.record(turn_ns);
+        self.counters.turns.stalls += u64::from(turn_ns > STALL_NS);
         let signals = &mut self.adaptation.signals;
         signals.stall_ns = signals.stall_ns.max(turn_ns);
     }
