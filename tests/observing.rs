@@ -11,9 +11,8 @@ use open_metrics::{Family, Labels, parse};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::path::PathBuf;
 use std::process::Command;
-use support::{Server, installed};
+use support::{Scratch, Server, installed};
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/OBSERVING.md");
 const DASHBOARD: &str = include_str!("../docs/grafana/pushv.json");
@@ -205,23 +204,6 @@ fn promtool(folder: &Scratch, verb: &str, text: &str) {
     let output = command.args([verb, "rules", "text.yml"]).current_dir(&folder.0).output().unwrap();
     let said = [output.stdout, output.stderr].concat();
     assert!(output.status.success(), "{}\n{text}", String::from_utf8_lossy(&said));
-}
-
-/// A directory that goes when the test does.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(name: &str) -> Scratch {
-        let path = std::env::temp_dir().join(format!("pushv-{}-{name}", std::process::id()));
-        std::fs::create_dir(&path).unwrap();
-        Scratch(path)
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _gone = std::fs::remove_dir_all(&self.0);
-    }
 }
 
 /// An alert, series for which it has to fire, and series for which it must not, in promtool's

@@ -10,9 +10,8 @@ mod support;
 use open_metrics::{Family, parse};
 use std::collections::BTreeSet;
 use std::io::Write as _;
-use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
-use support::{Server, installed};
+use support::{Scratch, Server, installed};
 
 #[test]
 fn the_reader_refuses_what_breaks_a_rule() {
@@ -214,22 +213,5 @@ fn promtool_imports_the_text() {
         ("quote", text.replacen("call=\"send\"", "call=send", 1)),
     ] {
         assert!(!imports(name, &broken).status.success(), "{name} is accepted");
-    }
-}
-
-/// A directory that goes when the test does.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(name: &str) -> Scratch {
-        let path = std::env::temp_dir().join(format!("pushv-{}-{name}", std::process::id()));
-        std::fs::create_dir(&path).unwrap();
-        Scratch(path)
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _gone = std::fs::remove_dir_all(&self.0);
     }
 }

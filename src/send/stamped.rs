@@ -1,5 +1,10 @@
 //! A socket whose next call is stamped by the kernel.
 
+use crate::observe::counters::WriteCounters;
+use crate::send::drain::{Drain, Workspace, drain};
+use crate::send::path::WritePath;
+use crate::send::queue::WriteQueue;
+use crate::send::rule::CopyRule;
 use crate::send::socket_knobs::SocketKnobs;
 use crate::send::transport::Transport;
 use std::io::{self, IoSlice};
@@ -15,13 +20,31 @@ pub struct Stamped<'s, T> {
     stamped: Option<u64>,
 }
 
+/// As [`drain`], with one call stamped: also gives how many bytes had left when that call returned, 0
+/// if none was stamped. Kept out of the path of those that are not.
+#[cold]
+#[inline(never)]
+pub fn drain_stamped<T: Transport>(
+    socket: &mut T,
+    path: WritePath,
+    rule: &CopyRule,
+    queue: &mut WriteQueue<'_>,
+    workspace: &mut Workspace,
+    budget_bytes: usize,
+    counters: &mut WriteCounters,
+) -> (Drain, u64) {
+    let mut socket = Stamped::new(socket);
+    let done = drain(&mut socket, path, rule, queue, workspace, budget_bytes, counters);
+    (done, socket.stamped().unwrap_or(0))
+}
+
 impl<'s, T: Transport> Stamped<'s, T> {
     /// In front of `socket`.
     pub fn new(socket: &'s mut T) -> Stamped<'s, T> {
         Stamped { socket, bytes: 0, stamped: None }
     }
 
-    /// How many bytes had left when the stamped call returned; `None` if no call took anything.
+    /// How many bytes had left when the stamped call returned; `None` if no such call took anything.
     pub fn stamped(&self) -> Option<u64> {
         self.stamped
     }

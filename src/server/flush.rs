@@ -11,7 +11,7 @@ use crate::send::drain::{Drain, Outcome, drain};
 use crate::send::flush::{Due, FlushPolicy};
 use crate::send::path::WritePath;
 use crate::send::queue::WriteQueue;
-use crate::send::stamped::Stamped;
+use crate::send::stamped::drain_stamped;
 use crate::send::transport::Transport;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -239,12 +239,9 @@ impl<P: Platform> Server<P> {
         let done = if stamps {
             let clocks =
                 Clocks { now_ns: self.platform.now_ns(), unix_ns: self.platform.unix_ns() };
-            let mut socket = Stamped::new(socket);
-            let done =
-                drain(&mut socket, path, rule, &mut queue, workspace, budget_bytes, counters);
-            if let Some(bytes) = socket.stamped() {
-                self.note_stamped(key, bytes, done.oldest_published_ns, clocks);
-            }
+            let (done, stamped_bytes) =
+                drain_stamped(socket, path, rule, &mut queue, workspace, budget_bytes, counters);
+            self.note_stamped(key, stamped_bytes, done.oldest_published_ns, clocks);
             done
         } else {
             drain(socket, path, rule, &mut queue, workspace, budget_bytes, counters)

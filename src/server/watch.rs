@@ -271,9 +271,12 @@ impl<P: Platform> Server<P> {
     }
 
     /// Notes the call of a flush that was stamped: it ended `bytes` behind what had been sent
-    /// before.
+    /// before, or has taken nothing, and then the next flush's turn has come.
     #[cold]
     pub(super) fn note_stamped(&mut self, key: u32, bytes: u64, published_ns: u64, clocks: Clocks) {
+        if bytes == 0 {
+            return;
+        }
         self.stamp_countdown = self.config.observe.timestamp_one_in;
         let connection = &mut self.connections[key];
         let last_byte = connection.sent_bytes + bytes - 1;

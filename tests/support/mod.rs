@@ -12,6 +12,7 @@ use pushv::wire::decode::{Decoder, Item};
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -430,6 +431,24 @@ impl Subscriber {
                 }
             }
         }
+    }
+}
+
+/// A directory that goes when the test does.
+pub struct Scratch(pub PathBuf);
+
+impl Scratch {
+    #[track_caller]
+    pub fn new(name: &str) -> Scratch {
+        let path = std::env::temp_dir().join(format!("pushv-{}-{name}", std::process::id()));
+        std::fs::create_dir(&path).expect("made");
+        Scratch(path)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _gone = std::fs::remove_dir_all(&self.0);
     }
 }
 
