@@ -1,4 +1,5 @@
-//! The admin listener: `/metrics`, `/knobs`, `/topics`, `/connections`, `/live`.
+//! The admin listener: the live page at `/`, and `/metrics`, `/knobs`, `/topics`, `/connections`,
+//! `/live`.
 //!
 //! It has no authentication. It listens on loopback addresses only, and answers only to a `Host`
 //! that is a loopback name, so that a page of some other site whose name was made to point here
@@ -25,6 +26,7 @@ impl<P: Platform> Server<P> {
             return self.answer_error(key, &exchange, 403, why);
         }
         match head.path {
+            "/" => self.show_page(key, head, &exchange),
             "/metrics" => {
                 if self.is_read(key, head, &exchange) {
                     let text = metrics::render(self.snapshot());
@@ -289,7 +291,7 @@ pub(super) fn resident_bytes() -> u64 {
     pages().unwrap_or(0) * crate::sys::page_bytes()
 }
 
-const NOT_FOUND: &str = "there is /metrics, /knobs, /topics, /connections, /connections/ID, /live, /healthz and /readyz";
+const NOT_FOUND: &str = "there is /, /metrics, /knobs, /topics, /connections, /connections/ID, /live, /healthz and /readyz";
 const TOPICS_LISTED_MAX: usize = 10_000;
 const OVERRIDDEN_TOPICS_MAX: usize = 10_000;
 

@@ -31,6 +31,8 @@ mod inspect;
 mod jitter;
 #[cfg(feature = "admin")]
 mod live;
+#[cfg(feature = "admin")]
+mod page;
 mod publish;
 mod routes;
 mod shutdown;
