@@ -88,8 +88,24 @@ fn the_path_through_the_kernel_is_drawn() {
 }
 
 #[test]
+fn pictures_of_the_live_page_are_taken() {
+    if installed(&["chromium"]).is_none() {
+        return;
+    }
+    let directory = env!("CARGO_TARGET_TMPDIR");
+    run("screenshot.sh", &["--out", directory]).unwrap();
+    for (name, width) in [("live.png", 1280), ("live-dark-phone.png", 720)] {
+        let png = std::fs::read(format!("{directory}/{name}")).unwrap();
+        assert!(png.starts_with(b"\x89PNG\r\n\x1a\n"), "{name}");
+        // The width stands in the header chunk, which is the first (PNG specification, 11.2.1).
+        assert_eq!(png[16..20], u32::to_be_bytes(width), "{name}");
+        assert!(png.len() > 50_000, "{name} shows little: {} bytes", png.len());
+    }
+}
+
+#[test]
 fn wrong_arguments_are_refused() {
-    for script in ["trace_syscalls.sh", "kernel_path.sh"] {
+    for script in ["trace_syscalls.sh", "kernel_path.sh", "screenshot.sh"] {
         let run =
             |argument| Command::new(format!("{ROOT}/scripts/{script}")).arg(argument).output();
         assert_eq!(run("--wrong").unwrap().status.code(), Some(2));
