@@ -1,4 +1,4 @@
-//! A headless Chromium with one page, driven by its DevTools protocol over a pair of pipes.
+//! A headless Chromium with one page, driven by its `DevTools` protocol over a pair of pipes.
 //!
 //! The protocol is JSON, each message ended by a NUL. Over pipes it needs no port, no WebSocket and
 //! no library; and a browser whose pipe is closed ends by itself.
