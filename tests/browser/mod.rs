@@ -21,6 +21,7 @@ pub struct Browser {
     profile: PathBuf,
     session: Option<String>,
     last_id: u64,
+    loaded: bool,
     /// Exceptions of the page, and what its policy forbade.
     pub complaints: Vec<String>,
 }
@@ -45,6 +46,7 @@ impl Browser {
             profile,
             session: None,
             last_id: 0,
+            loaded: false,
             complaints: Vec::new(),
         };
         browser.attach();
@@ -73,9 +75,7 @@ impl Browser {
         self.requests.write_all(format!("{request}\0").as_bytes()).expect("the browser runs");
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let message = self.messages.recv_timeout(left);
-            let mut message = message.unwrap_or_else(|why| panic!("no answer to {method}: {why}"));
+            let mut message = self.message(method, deadline);
             if message["id"] == self.last_id {
                 assert!(message["error"].is_null(), "{method}: {}", message["error"]);
                 return message["result"].take();
@@ -84,8 +84,16 @@ impl Browser {
         }
     }
 
+    #[track_caller]
+    fn message(&mut self, what: &str, deadline: Instant) -> Value {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let message = self.messages.recv_timeout(left);
+        message.unwrap_or_else(|why| panic!("{what} is not answered: {why}"))
+    }
+
     fn notice(&mut self, message: &Value) {
         let params = &message["params"];
+        self.loaded |= message["method"] == "Page.loadEventFired";
         let complains = match message["method"].as_str() {
             Some("Runtime.exceptionThrown") => true,
             Some("Log.entryAdded") => params["entry"]["source"] == "security",
@@ -96,11 +104,17 @@ impl Browser {
         }
     }
 
-    /// Opens an address in the page.
+    /// Opens an address in the page, and waits until it is loaded.
     #[track_caller]
     pub fn open(&mut self, url: &str) {
+        self.loaded = false;
         let opened = self.ask("Page.navigate", json!({ "url": url }));
         assert!(opened["errorText"].is_null(), "{opened}");
+        let deadline = Instant::now() + PATIENCE;
+        while !self.loaded {
+            let message = self.message("the opening of a page", deadline);
+            self.notice(&message);
+        }
     }
 
     /// The value of an expression in the page.
