@@ -41,6 +41,7 @@ background() {
 }
 
 start_server() {
+  : >"$scratch/serve"
   "$pushv" serve --listen 127.0.0.1:0 --admin 127.0.0.1:0 --flush-policy linger:20ms \
     --stall-timeout-ms 0 --timestamp-one-in 100 >"$scratch/serve" 2>"$scratch/log" &
   started+=("$!")
@@ -56,7 +57,7 @@ start_load() {
   local load=("$pushv" load "$events" --duration "$((seconds + 120))s" --connections)
   background "${load[@]}" 2 --reader never --rcvbuf 4096
   background "${load[@]}" 3 --reader slow:40000 --rcvbuf 4096
-  background "${load[@]}" 50 --publish self --rate 1500
+  background "${load[@]}" 50 --publish self --rate 1000
 }
 
 flip() { curl -sf -X PATCH -d "$1" "$admin/knobs" >/dev/null || die "the server refused $1"; }
