@@ -134,7 +134,7 @@ proptest! {
     /// not accepted half-way.
     #[test]
     fn heads_do_not_depend_on_what_follows(bytes in request_bytes(), more in vec(any::<u8>(), 0..8)) {
-        let limits = HeadLimits { head_bytes_max: 16 << 10, target_bytes_max: 8 << 10 };
+        let limits = HeadLimits::default();
         let longer = [&bytes[..], &more[..]].concat();
         if let Ok(Some((head, head_bytes))) = head::parse(&bytes, &limits) {
             prop_assert!(head_bytes <= bytes.len());

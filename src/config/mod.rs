@@ -16,6 +16,7 @@ use crate::send::flush::FlushPolicy;
 use crate::send::path::WritePath;
 use crate::send::rule::CopyRule;
 use crate::send::socket_knobs::SocketKnobs;
+use crate::wire::chunk;
 use crate::wire::event::frame_bytes_max;
 use crate::wire::head::HeadLimits;
 use std::collections::BTreeMap;
@@ -85,6 +86,22 @@ pub struct Limits {
     pub head_bytes_max: usize,
     /// Bytes of a request target.
     pub target_bytes_max: usize,
+    /// Bytes of a request method.
+    pub method_bytes_max: usize,
+    /// Header fields of a request.
+    pub headers_max: usize,
+    /// Empty lines in front of a request.
+    pub empty_lines_max: usize,
+    /// Bytes of a chunk's size line.
+    pub chunk_line_bytes_max: u32,
+    /// Bytes of all chunk extensions of one body.
+    pub chunk_extensions_bytes_max: u32,
+    /// Bytes of a body's trailer section.
+    pub trailer_bytes_max: u32,
+    /// Connections whose request head is awaited.
+    pub pending_heads_max: usize,
+    /// Bytes that are read and thrown away behind a connection's last answer.
+    pub linger_bytes_max: u32,
 }
 
 /// What happens after which time. All are in milliseconds, and are checked by a sweep that visits
@@ -182,6 +199,7 @@ impl Default for Config {
 
 impl Default for Limits {
     fn default() -> Self {
+        let (head, chunks) = (HeadLimits::default(), chunk::Limits::default());
         Limits {
             connections_max: 0,
             connections_per_address_max: 0,
@@ -193,9 +211,19 @@ impl Default for Limits {
             logs_bytes_max: 1 << 30,
             // Its frame must fit the log even if every byte of it is a line end.
             event_bytes_max: 64 << 10,
-            head_bytes_max: 16 << 10,
-            // RFC 9112 §3 recommends at least 8000.
-            target_bytes_max: 8 << 10,
+            head_bytes_max: head.head_bytes_max,
+            target_bytes_max: head.target_bytes_max,
+            method_bytes_max: head.method_bytes_max,
+            headers_max: head.headers_max,
+            empty_lines_max: head.empty_lines_max,
+            chunk_line_bytes_max: chunks.line_bytes_max,
+            chunk_extensions_bytes_max: chunks.extensions_bytes_max,
+            trailer_bytes_max: chunks.trailer_bytes_max,
+            // More than come within one round trip when everybody comes back at once; at
+            // head_bytes_max each they hold 64 MiB.
+            pending_heads_max: 4096,
+            // Whoever sends a body that is refused may have most of it under way already.
+            linger_bytes_max: 16 << 20,
         }
     }
 }
@@ -325,6 +353,18 @@ impl Config {
         HeadLimits {
             head_bytes_max: self.limits.head_bytes_max,
             target_bytes_max: self.limits.target_bytes_max,
+            method_bytes_max: self.limits.method_bytes_max,
+            headers_max: self.limits.headers_max,
+            empty_lines_max: self.limits.empty_lines_max,
+        }
+    }
+
+    /// How much of what is ignored a chunked body may hold.
+    pub fn chunk_limits(&self) -> chunk::Limits {
+        chunk::Limits {
+            line_bytes_max: self.limits.chunk_line_bytes_max,
+            extensions_bytes_max: self.limits.chunk_extensions_bytes_max,
+            trailer_bytes_max: self.limits.trailer_bytes_max,
         }
     }
 }

@@ -26,6 +26,8 @@ pub struct Counters {
     pub publishes_refused: u64,
     /// Requests whose head was understood.
     pub requests: u64,
+    /// Answers of the public listener that refuse something; indexed like [`REFUSALS`].
+    pub refusals: [u64; REFUSALS.len()],
     /// Streams that began.
     pub subscribed: u64,
     /// Connections accepted, the admin listener's apart.
@@ -68,6 +70,34 @@ pub struct Counters {
     pub nagle_stalls: u64,
     /// What stamped calls have told.
     pub stamps: StampCounters,
+}
+
+/// The statuses that refuse something, and their labels.
+pub const REFUSALS: [(u16, &str); 13] = [
+    (400, "400"),
+    (401, "401"),
+    (403, "403"),
+    (404, "404"),
+    (405, "405"),
+    (408, "408"),
+    (413, "413"),
+    (414, "414"),
+    (417, "417"),
+    (431, "431"),
+    (501, "501"),
+    (503, "503"),
+    (505, "505"),
+];
+
+impl Counters {
+    /// Counts an answer with this status, if it refuses something.
+    pub fn note_answer(&mut self, status: u16) {
+        let refusal = REFUSALS.iter().position(|&(refusal, _)| refusal == status);
+        debug_assert!(refusal.is_some() || status < 400, "{status} is not counted");
+        if let Some(at) = refusal {
+            self.refusals[at] += 1;
+        }
+    }
 }
 
 /// What the write path does. One flush of an unblocked subscriber is one call on the default

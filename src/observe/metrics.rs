@@ -4,7 +4,7 @@
 //! topic, id or address would let whoever chooses those decide how much memory a monitoring
 //! system needs.
 
-use crate::observe::counters::{CloseReason, Counters};
+use crate::observe::counters::{CloseReason, Counters, REFUSALS};
 use crate::observe::histogram::Histogram;
 use crate::observe::survey::Survey;
 use crate::observe::verdict::Verdict;
@@ -202,6 +202,9 @@ impl Snapshot {
             counters.accept_errors,
         )?;
         out.counter("requests", "Requests whose head was understood", counters.requests)?;
+        let refusals: [_; REFUSALS.len()] =
+            std::array::from_fn(|at| (REFUSALS[at].1, counters.refusals[at]));
+        out.counters("refusals", "Answers that refuse something", "status", refusals)?;
         out.counter("subscribed", "Streams that began", counters.subscribed)?;
         out.counter("read_calls", "Calls of read", counters.reads)?;
         out.bytes("read", "Bytes read", counters.read_bytes)?;

@@ -74,10 +74,10 @@ pub(super) struct Tally {
 }
 
 impl BodyReader {
-    pub fn new(length: BodyLength) -> BodyReader {
+    pub fn new(length: BodyLength, limits: chunk::Limits) -> BodyReader {
         match length {
             BodyLength::Bytes(bytes) => BodyReader::Bytes(bytes),
-            BodyLength::Chunked => BodyReader::Chunked(chunk::Decoder::default()),
+            BodyLength::Chunked => BodyReader::Chunked(chunk::Decoder::new(limits)),
         }
     }
 

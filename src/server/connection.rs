@@ -64,8 +64,11 @@ pub(super) struct Connection<S> {
     pub sent_events: u64,
 
     pub generation: u32,
-    /// Bytes that a subscriber has sent although it has nothing to say.
-    pub chatter_bytes: u32,
+    /// Bytes that were read although there was nothing to say any more: from a subscriber, or
+    /// behind the last request.
+    pub unwanted_bytes: u32,
+    /// Its number among the heads that are awaited; 0 if none is.
+    pub pending_head: u32,
     pub peer: Peer,
     pub door: Door,
     /// It was accepted above a limit, to be told so.
@@ -175,7 +178,8 @@ impl<S> Connection<S> {
             sent_bytes: 0,
             sent_events: 0,
             generation: 0,
-            chatter_bytes: 0,
+            unwanted_bytes: 0,
+            pending_head: 0,
             peer: Peer { ip: peer.ip(), port: peer.port() },
             door,
             over_limit: false,

@@ -378,7 +378,7 @@ impl<P: Platform> Server<P> {
         self.write_private(key);
         self.write_last_chunk(key);
         let connection = &mut self.connections[key];
-        let silent = connection.chatter_bytes == 0;
+        let silent = connection.unwanted_bytes == 0;
         let phase = if silent { Phase::Parting(reason) } else { Phase::Finishing(reason) };
         connection.enter(phase, self.now_ns);
     }

@@ -78,9 +78,13 @@ impl<P: Platform> Server<P> {
 
     /// Acts on requests that were read before they were wanted.
     fn take_held_input(&mut self, key: u32) {
+        let now_ns = self.now_ns;
         let connection = &mut self.connections[key];
         if connection.held && wants_input(connection, self.flushes.lagging) {
             connection.held = false;
+            if matches!(connection.phase, Phase::Head) {
+                connection.since_ns = now_ns; // the time before was not the peer's
+            }
             let input = std::mem::take(&mut connection.input);
             self.requests(key, &input);
         }
@@ -90,19 +94,20 @@ impl<P: Platform> Server<P> {
     fn input(&mut self, key: u32, bytes: &[u8]) {
         let now_ns = self.now_ns;
         let connection = &mut self.connections[key];
+        let in_head = matches!(connection.phase, Phase::Head);
+        if in_head && connection.answered && !connection.has_begun_request() && begins(bytes) {
+            connection.since_ns = now_ns; // the deadline of a head runs from its first byte
+        }
         if connection.input.is_empty() {
-            if matches!(connection.phase, Phase::Head) && connection.answered {
-                connection.since_ns = now_ns; // the deadline of a head runs from its first byte
-            }
             return self.requests(key, bytes);
         }
         let mut input = std::mem::take(&mut connection.input).into_vec();
         input.extend_from_slice(bytes);
-        let head_continues = matches!(connection.phase, Phase::Head)
-            && !bytes.contains(&b'\n')
-            && input.len() < self.config.limits.head_bytes_max;
+        let head_continues =
+            in_head && !bytes.contains(&b'\n') && input.len() < self.config.limits.head_bytes_max;
         if head_continues {
             connection.input = input.into(); // parsing again could not tell anything new
+            self.note_pending_head(key);
         } else {
             self.requests(key, &input);
         }
@@ -121,6 +126,7 @@ impl<P: Platform> Server<P> {
                     Ok(Some((head, head_bytes))) => {
                         bytes = &bytes[head_bytes..];
                         self.counters.requests += 1;
+                        self.forget_pending_head(key);
                         self.route(key, &head);
                     }
                     Ok(None) => break,
@@ -130,18 +136,33 @@ impl<P: Platform> Server<P> {
                 },
                 Phase::Body(_) => bytes = self.body(key, bytes),
                 Phase::Stream | Phase::Ending(_) => {
-                    connection.chatter_bytes =
-                        connection.chatter_bytes.saturating_add(bytes.len() as u32);
-                    if connection.chatter_bytes > CHATTER_BYTES_MAX {
+                    connection.unwanted_bytes =
+                        connection.unwanted_bytes.saturating_add(bytes.len() as u32);
+                    if connection.unwanted_bytes > CHATTER_BYTES_MAX {
                         self.close(key, CloseReason::Chatter);
                     }
                     return;
                 }
-                Phase::Finishing(_) | Phase::Parting(_) | Phase::Lingering(_) => return,
+                Phase::Finishing(_) | Phase::Parting(_) | Phase::Lingering(_) => {
+                    return self.discard(key, bytes.len());
+                }
             }
         }
         let connection = &mut self.connections[key];
         connection.input = bytes.into();
+        self.note_pending_head(key);
+    }
+
+    /// Throws away what comes behind the last request. There is an end to that once the answer has
+    /// been handed to the kernel: whoever still sends then does not read it.
+    fn discard(&mut self, key: u32, count: usize) {
+        let connection = &mut self.connections[key];
+        connection.unwanted_bytes = connection.unwanted_bytes.saturating_add(count as u32);
+        if let Phase::Lingering(reason) = connection.phase
+            && connection.unwanted_bytes > self.config.limits.linger_bytes_max
+        {
+            self.close(key, reason);
+        }
     }
 
     /// Takes the body's next part off the front of `bytes`, and gives what is behind it. Parts are
@@ -180,7 +201,8 @@ impl<P: Platform> Server<P> {
     pub(super) fn begin_body(&mut self, key: u32, head: &Head<'_>, exchange: Exchange, sink: Sink) {
         let close = self.closes_after(key, head);
         let exchange = Exchange { close, ..exchange };
-        let body = Body { exchange, reader: BodyReader::new(head.body), sink };
+        let body =
+            Body { exchange, reader: BodyReader::new(head.body, self.config.chunk_limits()), sink };
         if body.reader.is_done() {
             self.finish_body(key, body);
         } else {
@@ -228,6 +250,7 @@ impl<P: Platform> Server<P> {
         refusal: Refusal,
         reason: CloseReason,
     ) {
+        self.forget_pending_head(key);
         // As far as can be told: an answer to HEAD has no body, whatever it says.
         let head_only = request.trim_ascii_start().starts_with(b"HEAD ");
         let version = Version::Http11;
@@ -246,6 +269,11 @@ fn wants_input<S>(connection: &Connection<S>, lagging: bool) -> bool {
         Phase::Head | Phase::Body(_) => !(lagging && connection.publishes),
         _ => true,
     }
+}
+
+/// Whether there is more in `bytes` than the ends of empty lines.
+fn begins(bytes: &[u8]) -> bool {
+    bytes.iter().any(|byte| !matches!(byte, b'\r' | b'\n'))
 }
 
 const UNSENT_ANSWERS_BYTES_MAX: usize = 64 << 10;

@@ -14,9 +14,10 @@
 //!    the sweep, the shutdown if there is one; and last, in one place, what was asked to be closed
 //!    is closed.
 //!
-//! In reading order: `connection` (what is kept of one), `admission` (who is let in), `input` (bytes become requests), `routes`
-//! (requests become answers), `publish`, `subscribe`, `flush` (events become writes), `sweep`
-//! (time passes), `watch` (what is under way), `shutdown`.
+//! In reading order: `connection` (what is kept of one), `admission` (who is let in), `input` (bytes
+//! become requests), `pending` (heads that do not end), `routes` (requests become answers),
+//! `publish`, `subscribe`, `flush` (events become writes), `sweep` (time passes), `watch` (what is
+//! under way), `shutdown`.
 
 #[cfg(feature = "admin")]
 mod admin;
@@ -33,6 +34,7 @@ mod jitter;
 mod live;
 #[cfg(feature = "admin")]
 mod page;
+mod pending;
 mod publish;
 mod routes;
 mod shutdown;
@@ -56,6 +58,7 @@ use connection::{Connection, Connections};
 use deliveries::Deliveries;
 use flush::Flushes;
 use jitter::Jitter;
+use pending::PendingHeads;
 use shutdown::Shutdown;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -89,6 +92,7 @@ pub struct Server<P: Platform> {
     hub: Hub,
     connections: Connections<P::Socket>,
     admission: Admission,
+    pending_heads: PendingHeads,
     /// How many connections the process can hold.
     connections_ceiling: usize,
     /// Connections with something unfinished, to be continued at the end of the turn.
@@ -147,6 +151,7 @@ impl<P: Platform> Server<P> {
             hub: Hub::new(random, config.limits.logs_bytes_max),
             connections: Connections::with_capacity(connections_ceiling),
             admission: Admission::default(),
+            pending_heads: PendingHeads::default(),
             connections_ceiling,
             listed: VecDeque::new(),
             closing: Vec::new(),
@@ -240,7 +245,9 @@ impl<P: Platform> Server<P> {
             self.counters.accepted += 1;
             self.counters.over_limit += u64::from(connection.over_limit);
         }
-        Some(self.connections.insert(connection))
+        let token = self.connections.insert(connection);
+        self.await_head(token.key);
+        Some(token)
     }
 
     /// The socket of a connection.
@@ -338,6 +345,7 @@ impl<P: Platform> Server<P> {
     fn reap(&mut self) {
         while let Some((key, reason)) = self.closing.pop() {
             self.unsubscribe(key);
+            self.forget_pending_head(key);
             let connection = self.connections.remove(key);
             self.admission.remove(&connection);
             if connection.door == Door::Public {
@@ -470,5 +478,7 @@ impl<P: Platform> Server<P> {
         let rings: usize = self.hub.topics().iter().map(|(_, topic)| topic.log.ring_bytes()).sum();
         assert_eq!(rings, self.hub.memory().used_bytes);
         assert_eq!(self.admission.total(), self.connections.len());
+        let pending = self.connections.iter().filter(|(_, open)| open.pending_head != 0).count();
+        assert_eq!(pending, self.pending_heads.count());
     }
 }

@@ -142,6 +142,9 @@ impl<P: Platform> Server<P> {
 
     /// Sends a whole answer.
     pub(super) fn answer(&mut self, key: u32, exchange: &Exchange, answer: &Answer<'_>) {
+        if answer.status >= 400 && self.connections[key].door == Door::Public {
+            self.counters.note_answer(answer.status);
+        }
         // The request may be from before the server began to go down.
         let close = exchange.close || self.shutdown.is_under_way();
         let exchange = &Exchange { close, ..exchange.clone() };

@@ -156,6 +156,10 @@ impl<P: Platform> Server<P> {
         let connection = &self.connections[key];
         let first = !connection.answered;
         let begun = connection.has_begun_request();
+        // It waits for us, or for its own peer to take earlier answers: stall_timeout_ms is for that.
+        if connection.held || (!begun && !connection.private.is_empty()) {
+            return;
+        }
         let head_timeout_ms = match connection.over_limit {
             true => times.head_timeout_ms.min(OVER_LIMIT_HEAD_TIMEOUT_MS),
             false => times.head_timeout_ms,
@@ -171,9 +175,7 @@ impl<P: Platform> Server<P> {
 
     fn time_out_head(&mut self, key: u32) {
         let refusal = Refusal { status: 408, why: "the request head did not arrive in time" };
-        let input = std::mem::take(&mut self.connections[key].input);
-        self.refuse_request(key, &input, refusal, CloseReason::HeadTimeout);
-        self.flush_connection(key);
+        self.refuse_head(key, refusal, CloseReason::HeadTimeout);
     }
 
     fn time_out_body(&mut self, key: u32, why: &str) {

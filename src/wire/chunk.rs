@@ -56,13 +56,38 @@ pub fn append(payload: &[u8], out: &mut Vec<u8>) {
 /// spent; the bytes behind the body belong to the next request.
 #[derive(Debug, Default)]
 pub struct Decoder {
+    limits: Limits,
     state: State,
     /// Bytes of the current chunk's data that have not been seen yet.
     data_left: u64,
     /// Bytes of the current line (size line or trailer section) so far.
     line_bytes: u32,
     /// Bytes of all extensions so far: many small ones amplify as well as one large one.
-    extension_bytes: u32,
+    extensions_bytes: u32,
+}
+
+/// How much of what is read and ignored a body may hold. It costs the reader and not the sender
+/// (RFC 9112 §7.1.1 asks for a limit).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of a size line, its CRLF included.
+    pub line_bytes_max: u32,
+    /// Bytes of all extensions of a body, each counted from its semicolon.
+    pub extensions_bytes_max: u32,
+    /// Bytes of the trailer section, without the empty line that ends it.
+    pub trailer_bytes_max: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            // Whoever ignores extensions has no use for a long line.
+            line_bytes_max: 256,
+            // What others permit (Node, Bun): enough for a signature on each of some chunks.
+            extensions_bytes_max: 16 << 10,
+            trailer_bytes_max: 8 << 10,
+        }
+    }
 }
 
 /// What one call of [`Decoder::decode`] made of its input.
@@ -86,7 +111,8 @@ pub enum ChunkError {
     Extension,
     /// CRLF was expected.
     LineEnd,
-    /// The trailer section holds a control character or is too long.
+    /// The trailer section is too long, or a line of it is no field: `NAME: VALUE` without a
+    /// control character, without a space before the colon, not folded.
     Trailer,
 }
 
@@ -102,6 +128,11 @@ impl fmt::Display for ChunkError {
 }
 
 impl Decoder {
+    /// A decoder of a body for which these limits hold.
+    pub fn new(limits: Limits) -> Decoder {
+        Decoder { limits, ..Decoder::default() }
+    }
+
     /// Decodes from the front of `input`, up to the end of the input, of one run of data, or of
     /// the body, whichever comes first. Call it until everything is consumed or it is done.
     ///
@@ -138,6 +169,7 @@ impl Decoder {
             State::Extension => self.extension(byte),
             State::SizeLf => {
                 expect(byte, b'\n')?;
+                self.check_line()?;
                 self.line_bytes = 0;
                 Ok(if self.data_left == 0 { State::TrailerStart } else { State::Data })
             }
@@ -148,7 +180,14 @@ impl Decoder {
                 Ok(State::Size)
             }
             State::TrailerStart if byte == b'\r' => Ok(State::EndLf),
-            State::TrailerStart | State::Trailer => self.trailer(byte),
+            State::TrailerStart | State::TrailerName | State::TrailerValue | State::TrailerLf
+                if self.line_bytes > self.limits.trailer_bytes_max =>
+            {
+                Err(ChunkError::Trailer)
+            }
+            State::TrailerStart => trailer_name(byte, false),
+            State::TrailerName => trailer_name(byte, true),
+            State::TrailerValue => trailer_value(byte),
             State::TrailerLf => expect(byte, b'\n').map(|()| State::TrailerStart),
             State::EndLf => expect(byte, b'\n').map(|()| State::Done),
             State::Data | State::Done => unreachable!("decode() steps through framing only"),
@@ -169,25 +208,47 @@ impl Decoder {
     }
 
     fn extension(&mut self, byte: u8) -> Result<State, ChunkError> {
-        self.extension_bytes += 1;
-        let too_long =
-            self.line_bytes > SIZE_LINE_BYTES_MAX || self.extension_bytes > EXTENSION_BYTES_MAX;
+        self.extensions_bytes += 1;
+        if self.extensions_bytes > self.limits.extensions_bytes_max {
+            return Err(ChunkError::Extension);
+        }
+        self.check_line()?;
         match byte {
-            _ if too_long => Err(ChunkError::Extension),
             b'\r' => Ok(State::SizeLf),
             b'\t' | 0x20..=0x7e => Ok(State::Extension),
             _ => Err(ChunkError::Extension),
         }
     }
 
-    fn trailer(&mut self, byte: u8) -> Result<State, ChunkError> {
-        match byte {
-            _ if self.line_bytes > TRAILER_BYTES_MAX => Err(ChunkError::Trailer),
-            b'\r' => Ok(State::TrailerLf),
-            b'\t' | 0x20..=0x7e | 0x80.. => Ok(State::Trailer),
-            _ => Err(ChunkError::Trailer),
+    /// Only an extension can make a size line long.
+    fn check_line(&self) -> Result<(), ChunkError> {
+        match self.line_bytes > self.limits.line_bytes_max {
+            true => Err(ChunkError::Extension),
+            false => Ok(()),
         }
     }
+}
+
+/// A byte of a trailer field's name (RFC 9110 §5.6.2), or the colon behind it.
+fn trailer_name(byte: u8, begun: bool) -> Result<State, ChunkError> {
+    match byte {
+        b':' if begun => Ok(State::TrailerValue),
+        _ if is_token(byte) => Ok(State::TrailerName),
+        _ => Err(ChunkError::Trailer),
+    }
+}
+
+fn trailer_value(byte: u8) -> Result<State, ChunkError> {
+    match byte {
+        b'\r' => Ok(State::TrailerLf),
+        b'\t' | 0x20..=0x7e | 0x80.. => Ok(State::TrailerValue),
+        _ => Err(ChunkError::Trailer),
+    }
+}
+
+/// `tchar` (RFC 9110 §5.6.2).
+pub(crate) fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 fn expect(byte: u8, wanted: u8) -> Result<(), ChunkError> {
@@ -204,7 +265,8 @@ enum State {
     DataCr,
     DataLf,
     TrailerStart,
-    Trailer,
+    TrailerName,
+    TrailerValue,
     TrailerLf,
     EndLf,
     Done,
@@ -212,10 +274,6 @@ enum State {
 
 /// Eight digits name four gigabytes, far above any body we take, and cannot overflow.
 const SIZE_DIGITS_MAX: u32 = 8;
-/// A server that ignores extensions has no use for a long line.
-const SIZE_LINE_BYTES_MAX: u32 = 256;
-const EXTENSION_BYTES_MAX: u32 = 16 * 1024;
-const TRAILER_BYTES_MAX: u32 = 8 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -297,9 +355,45 @@ mod tests {
     #[test]
     fn trailers_are_ignored_but_bounded() {
         check(b"0\r\nContent-Length: 5\r\n\r\n", Ok((b"", true, 0)));
-        check(b"0\r\nX: a\0\r\n\r\n", Err(ChunkError::Trailer));
+        check(b"0\r\nX:\r\nY:a\r\n\r\nGET", Ok((b"", true, 3)));
+        for line in [
+            "X: a\0",
+            ": a",
+            "X : a",
+            "X\t: a",
+            " X: a",
+            "X: a\r\n b",
+            "X",
+            "X\r\nY: a",
+            "X: a\nY: b",
+        ] {
+            check(format!("0\r\n{line}\r\n\r\n").as_bytes(), Err(ChunkError::Trailer));
+        }
         let long = format!("0\r\nX: {}\r\n\r\n", "x".repeat(9000));
         assert_eq!(decode_cut(long.as_bytes(), &[]), Err(ChunkError::Trailer));
+    }
+
+    /// The longest of everything is taken, and one byte more is not.
+    #[test]
+    fn limits_are_exact() {
+        let limits = Limits { line_bytes_max: 20, extensions_bytes_max: 24, trailer_bytes_max: 30 };
+        let decode = |body: String| {
+            let mut decoder = Decoder::new(limits);
+            let mut input = body.as_bytes();
+            while !input.is_empty() {
+                input = &input[decoder.decode(input)?.consumed..];
+            }
+            Ok(())
+        };
+        let extended = |bytes| format!("1;{}\r\nx\r\n0\r\n\r\n", "e".repeat(bytes));
+        assert_eq!(decode(extended(16)), Ok(()));
+        assert_eq!(decode(extended(17)), Err(ChunkError::Extension));
+        let twice = |bytes| format!("1;{}\r\nx\r\n0;{}\r\n\r\n", "e".repeat(bytes), "e".repeat(11));
+        assert_eq!(decode(twice(11)), Ok(()));
+        assert_eq!(decode(twice(12)), Err(ChunkError::Extension));
+        let trailer = |bytes| format!("0\r\nX: a\r\nY: {}\r\n\r\n", "v".repeat(bytes));
+        assert_eq!(decode(trailer(19)), Ok(()));
+        assert_eq!(decode(trailer(20)), Err(ChunkError::Trailer));
     }
 
     #[test]

@@ -7,15 +7,22 @@
 //! | httparse accepts | here |
 //! |---|---|
 //! | a bare LF as line end | 400 |
-//! | any number of empty lines in front of the request | two; then 400 |
+//! | any number of empty lines in front of the request | a few; then 400 |
+//! | a method of any length | 501 |
 //! | non-ASCII bytes and `#` in the target | 400 |
 //! | any `Host`, none, or several | 400 unless there is one plausible one (none is fine for HTTP/1.0) |
 //! | any `Content-Length` | 400 unless it is one run of digits |
 //! | any `Transfer-Encoding` | `chunked` alone; a list around it is 400, anything else 501 |
 //! | both of them | 400: two parties could disagree about where the body ends |
+//! | any field twice | 400 if it is one that is acted on and cannot be a list |
+//!
+//! `docs/DEVIATIONS.md` has all of them with their sections of the RFCs, and
+//! `tests/bad_requests/` sends them.
 
+use crate::wire::chunk::is_token;
 use crate::wire::target;
 use std::fmt;
+use std::mem::MaybeUninit;
 use std::net::Ipv6Addr;
 
 /// The parts of a request head that the server acts on.
@@ -35,9 +42,9 @@ pub struct Head<'b> {
     pub close: bool,
     /// The client waits for `100 Continue` before it sends the body.
     pub expect_continue: bool,
-    /// `Host`, as it stands.
+    /// The host that is asked: that of the target if it names one, else `Host` (RFC 9112 §3.2.2).
     pub host: Option<&'b str>,
-    /// `Origin`, if it is text.
+    /// `Origin`.
     pub origin: Option<&'b str>,
     /// `Authorization`, as it stands.
     pub authorization: Option<&'b [u8]>,
@@ -86,7 +93,32 @@ pub struct HeadLimits {
     pub head_bytes_max: usize,
     /// Bytes of the request target.
     pub target_bytes_max: usize,
+    /// Bytes of the method.
+    pub method_bytes_max: usize,
+    /// Header fields, at most [`HEADERS_CEILING`].
+    pub headers_max: usize,
+    /// Empty lines in front of the request.
+    pub empty_lines_max: usize,
 }
+
+impl Default for HeadLimits {
+    fn default() -> Self {
+        HeadLimits {
+            head_bytes_max: 16 << 10,
+            // RFC 9112 §3 recommends at least 8000.
+            target_bytes_max: 8 << 10,
+            // The longest registered method has 17 (UPDATEREDIRECTREF).
+            method_bytes_max: 32,
+            // A browser sends some twenty.
+            headers_max: 100,
+            // RFC 9112 §2.2 asks for tolerance of at least one.
+            empty_lines_max: 2,
+        }
+    }
+}
+
+/// The most header fields for which there is room while a head is parsed.
+pub const HEADERS_CEILING: usize = 512;
 
 /// An answer that ends the connection: after a malformed request nobody knows where the next
 /// one begins.
@@ -116,19 +148,22 @@ pub fn parse<'b>(
     input: &'b [u8],
     limits: &HeadLimits,
 ) -> Result<Option<(Head<'b>, usize)>, Refusal> {
-    let empty_lines = input.chunks(2).take_while(|pair| pair == b"\r\n").count();
-    if empty_lines > EMPTY_LINES_MAX {
+    let empty_lines =
+        input.chunks(2).take(limits.empty_lines_max + 1).take_while(|pair| pair == b"\r\n").count();
+    if empty_lines > limits.empty_lines_max {
         return refuse(400, "too many empty lines before the request");
     }
     let start = 2 * empty_lines;
     let window = &input[start..input.len().min(start + limits.head_bytes_max)];
+    check_method_length(window, limits)?;
     let end = window.windows(4).position(|four| four == b"\r\n\r\n").map(|at| at + 4);
     let head = &window[..end.unwrap_or(window.len())];
     check_line_ends(head)?;
 
-    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
-    let mut request = httparse::Request::new(&mut headers);
-    let status = request.parse(head).map_err(refusal_of)?;
+    let mut headers = [const { MaybeUninit::uninit() }; HEADERS_CEILING];
+    let headers = &mut headers[..limits.headers_max.min(HEADERS_CEILING)];
+    let mut request = httparse::Request::new(&mut []);
+    let status = request.parse_with_uninit_headers(head, headers).map_err(refusal_of)?;
     if status.is_complete() {
         return interpret(&request, limits).map(|parsed| Some((parsed, start + head.len())));
     }
@@ -136,6 +171,16 @@ pub fn parse<'b>(
         return refuse_too_long(head);
     }
     Ok(None)
+}
+
+/// Longer than any method that is implemented: RFC 9112 §3 asks for 501. What is no method at all
+/// is left to the parser, which has another answer.
+fn check_method_length(request: &[u8], limits: &HeadLimits) -> Result<(), Refusal> {
+    let longest = request.get(..=limits.method_bytes_max);
+    match longest.is_some_and(|bytes| bytes.iter().copied().all(is_token)) {
+        true => refuse(501, "the request method is too long"),
+        false => Ok(()),
+    }
 }
 
 /// A line feed without a carriage return. RFC 9112 §2.2 permits accepting it; a parser in front
@@ -169,10 +214,8 @@ fn refuse_too_long<T>(head: &[u8]) -> Result<T, Refusal> {
     let request_line = head.split(|&byte| byte == b'\r').next().unwrap_or(head);
     if request_line.len() < head.len() {
         refuse(431, "the request head is too long")
-    } else if request_line.iter().take(METHOD_BYTES_MAX + 1).any(|&byte| byte == b' ') {
-        refuse(414, "the request target is too long")
     } else {
-        refuse(400, "the request method is too long")
+        refuse(414, "the request target is too long")
     }
 }
 
@@ -217,6 +260,14 @@ fn interpret<'b>(
     if head.host.is_none() && version == Version::Http11 {
         return refuse(400, "no Host");
     }
+    if let Some(authority) = target::authority(target) {
+        // RFC 9112 §3.2.2: what Host says is then to be ignored; RFC 9110 §4.2.4: a name of a user
+        // in it is an error.
+        if authority.is_empty() || !plausible_host(authority) {
+            return refuse(400, "bad host in the request target");
+        }
+        head.host = Some(authority);
+    }
     head.body = fields.body_length(version)?;
     Ok(head)
 }
@@ -244,7 +295,14 @@ fn interpret_field<'b>(
             }
             head.host = text;
         }
-        6 if is("origin") => head.origin = std::str::from_utf8(value).ok(),
+        6 if is("origin") => {
+            // An origin that cannot be read must not pass for none.
+            let text = std::str::from_utf8(value).ok();
+            if text.is_none() || head.origin.is_some() {
+                return refuse(400, "bad Origin");
+            }
+            head.origin = text;
+        }
         6 if is("expect") && head.version == Version::Http11 => {
             if !value.eq_ignore_ascii_case(b"100-continue") {
                 return refuse(417, "unknown expectation");
@@ -256,8 +314,11 @@ fn interpret_field<'b>(
             head.close |= options.any(|option| option.eq_ignore_ascii_case(b"close"));
         }
         12 if is("content-type") => {
+            if head.media_type.is_some() {
+                return refuse(400, "several Content-Type fields");
+            }
             let essence = value.split(|&byte| byte == b';').next().unwrap_or_default();
-            head.media_type = std::str::from_utf8(essence).ok().map(str::trim_ascii);
+            head.media_type = Some(std::str::from_utf8(essence).unwrap_or("").trim_ascii());
         }
         13 if is("authorization") && head.authorization.replace(value).is_some() => {
             return refuse(400, "several Authorization fields");
@@ -357,23 +418,17 @@ fn refuse<T>(status: u16, why: &'static str) -> Result<T, Refusal> {
     Err(Refusal { status, why })
 }
 
-/// RFC 9112 §2.2 asks for tolerance of at least one.
-const EMPTY_LINES_MAX: usize = 2;
-const HEADERS_MAX: usize = 100;
-const METHOD_BYTES_MAX: usize = 32;
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const LIMITS: HeadLimits = HeadLimits { head_bytes_max: 16 * 1024, target_bytes_max: 8 * 1024 };
-
     /// The verdict on a whole head, which must be the same with anything behind it, and before
     /// the head is whole the verdict may only be "more" or the same refusal.
     fn verdict(request: &[u8]) -> Result<Option<(Head<'_>, usize)>, Refusal> {
-        let verdict = parse(request, &LIMITS);
+        let limits = HeadLimits::default();
+        let verdict = parse(request, &limits);
         for end in 0..request.len().min(400) {
-            match (parse(&request[..end], &LIMITS), &verdict) {
+            match (parse(&request[..end], &limits), &verdict) {
                 (Ok(None), _) => {}
                 (Err(early), Err(late)) => assert_eq!(early.status, late.status),
                 (early, late) => panic!("{early:?} at {end}, then {late:?}"),
@@ -452,10 +507,11 @@ mod tests {
                 .map(|parsed| parsed.is_some());
             assert!(matches!(result, Err(Refusal { status: 400 | 505, .. })), "{line}: {result:?}");
         }
-        for target in ["/é", "/#a", "a", "ftp://h/"] {
+        for target in ["/é", "/#a", "a", "ftp://h/", "http://u@x/", "http://x:y/", "http://?a"] {
             refused(format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n"), 400);
         }
-        assert_eq!(accepted("GET http://x/y?z HTTP/1.1\r\nHost: h\r\n\r\n").path, "/y");
+        let absolute = accepted("GET http://x:80/y?z HTTP/1.1\r\nHost: h\r\n\r\n");
+        assert_eq!((absolute.path, absolute.query, absolute.host), ("/y", "z", Some("x:80")));
         assert_eq!(accepted("OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n").path, "*");
         assert_eq!(accepted("get / HTTP/1.1\r\nHost: h\r\n\r\n").method, Method::Unknown);
         assert_eq!(accepted("CONNECT h:443 HTTP/1.1\r\nHost: h\r\n\r\n").method, Method::Foreign);
@@ -505,7 +561,10 @@ mod tests {
         ] {
             refused(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"), 400);
         }
-        refused_with("Authorization: a\r\nAuthorization: a", 400);
+        for twice in ["Authorization", "Origin", "Content-Type"] {
+            refused_with(&format!("{twice}: a\r\n{twice}: a"), 400);
+        }
+        refused(b"GET / HTTP/1.1\r\nHost: h\r\nOrigin: http://\xff\r\n\r\n", 400);
         refused_with("Expect: 200-maybe", 417);
     }
 
@@ -526,7 +585,7 @@ mod tests {
         let length = |value: &str| {
             parse(
                 format!("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: {value}\r\n\r\n").as_bytes(),
-                &LIMITS,
+                &HeadLimits::default(),
             )
             .map(|parsed| parsed.unwrap().0.body)
         };
@@ -586,7 +645,10 @@ mod tests {
         accepted(&format!("GET /{} HTTP/1.1\r\nHost: h\r\n\r\n", "x".repeat(8000)));
         refused(format!("GET /{} HTTP/1.1\r\nHost: h\r\n\r\n", "x".repeat(9000)), 414);
         refused(format!("GET /{} HTTP/1.1\r\nHost: h\r\n\r\n", "x".repeat(100_000)), 414);
-        refused(format!("{} / HTTP/1.1\r\nHost: h\r\n\r\n", "X".repeat(100_000)), 400);
+        accepted(&format!("{} / HTTP/1.1\r\nHost: h\r\n\r\n", "X".repeat(32)));
+        for bytes in [33, 100_000] {
+            refused(format!("{} / HTTP/1.1\r\nHost: h\r\n\r\n", "X".repeat(bytes)), 501);
+        }
         refused_with(&format!("X: {}", "x".repeat(100_000)), 431);
         refused_with(&"X: y\r\n".repeat(200), 431);
         refused("\r\n".repeat(500_000), 400);

@@ -7,14 +7,23 @@ use std::borrow::Cow;
 pub fn split(target: &str) -> Option<(&str, &str)> {
     let origin_form = match strip_scheme(target) {
         // A URI of these schemes has a host (RFC 9110 §4.2.1).
-        Some(rest) if rest.is_empty() || rest.starts_with('/') => return None,
-        Some(rest) => rest.find('/').map_or("/", |slash| &rest[slash..]),
-        None => target,
+        Some(rest) if authority_bytes(rest) == 0 => return None,
+        Some(rest) => &rest[authority_bytes(rest)..],
+        None if target.starts_with('/') => target,
+        None => return None,
     };
-    if !origin_form.starts_with('/') {
-        return None;
-    }
-    Some(origin_form.split_once('?').unwrap_or((origin_form, "")))
+    let (path, query) = origin_form.split_once('?').unwrap_or((origin_form, ""));
+    Some((if path.is_empty() { "/" } else { path }, query))
+}
+
+/// The host, and the port if it has one, of a request target in absolute form; `None` in any other
+/// form.
+pub fn authority(target: &str) -> Option<&str> {
+    strip_scheme(target).map(|rest| &rest[..authority_bytes(rest)])
+}
+
+fn authority_bytes(rest: &str) -> usize {
+    rest.find(['/', '?']).unwrap_or(rest.len())
 }
 
 fn strip_scheme(target: &str) -> Option<&str> {
@@ -76,6 +85,10 @@ mod tests {
         assert_eq!(split("/"), Some(("/", "")));
         assert_eq!(split("http://h:1/a?b"), Some(("/a", "b")));
         assert_eq!(split("HTTP://h"), Some(("/", "")));
+        assert_eq!(split("http://h?a/b"), Some(("/", "a/b")));
+        assert_eq!(split("http://?a"), None);
+        assert_eq!(authority("http://h:1/a?b"), Some("h:1"));
+        assert_eq!(authority("/x?u=http://h/"), None);
         assert_eq!(split("/x?u=http://h/"), Some(("/x", "u=http://h/")));
         assert_eq!(split("*"), None);
         assert_eq!(split("h:443"), None);
