@@ -1,0 +1,114 @@
+//! The limits on how long something may take.
+
+use crate::page::{Check, Row, fate, walk};
+use crate::support::{Client, Server, Subscriber};
+use pushv::reactor::Command;
+use std::io::Read;
+use std::time::{Duration, Instant};
+
+const LIMIT_MS: u64 = 300;
+
+pub const CHECKS: &[(&str, Check)] = &[
+    ("head_timeout_ms", |row| tells(row, "GET /healthz HTTP/1.1\r\nHo")),
+    ("body_timeout_ms", |row| {
+        tells(row, "POST /events/a HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhel");
+    }),
+    ("feed_timeout_ms", |row| {
+        let fields = "Host: h\r\nContent-Type: text/event-stream\r\nContent-Length: 1000";
+        tells(row, &format!("POST /events/a HTTP/1.1\r\n{fields}\r\n\r\ndata: x\n\n"));
+    }),
+    ("idle_timeout_ms", |row| {
+        closes(row, |server, begun| {
+            let mut client = server.connect();
+            assert_eq!(client.request("GET", "/healthz", &[], b"").status, 200);
+            *begun = Instant::now();
+            assert!(matches!(client.socket.read(&mut [0; 1]), Ok(0)));
+        });
+    }),
+    ("stall_timeout_ms", |row| {
+        closes(row, |server, begun| {
+            let mut asleep = Subscriber::new(Client::connect_narrow(server.public), "/a", &[]);
+            *begun = Instant::now();
+            let body = "data: some longish text that fills the buffers soon\n\n".repeat(4000);
+            let media = [("Content-Type", "text/event-stream")];
+            server.connect().request("POST", "/events/a", &media, body.as_bytes());
+            row.counts(server, 0);
+            let rest = asleep.client.rest();
+            assert!(!rest.ends_with(b"0\r\n\r\n"), "it was cut, not ended");
+        });
+    }),
+    ("linger_ms", |row| {
+        closes(row, |server, begun| {
+            let mut client = server.connect();
+            *begun = Instant::now();
+            client.send("GET\r\n\r\n");
+            assert_eq!(client.answer().status, 400);
+            // The client has not closed its side.
+            row.counts(server, 0);
+        });
+    }),
+    ("connection_age_ms", |row| {
+        let server = row.server(LIMIT_MS, &[]);
+        let begun = Instant::now();
+        let mut stream = server.subscribe("/a");
+        assert_eq!((stream.next(), stream.ended), (None, true));
+        assert!(begun.elapsed() >= Duration::from_millis(LIMIT_MS * 4 / 5), "shortened by a fifth");
+        row.counts(&server, 0);
+        row.says("the stream ends", "ends");
+    }),
+    ("topic_idle_ms", |row| {
+        let server = row.server(LIMIT_MS, &[("heartbeat_ms", "100")]);
+        let stays = server.subscribe("/b");
+        let begun = Instant::now();
+        server.publish("a", "x");
+        row.counts(&server, 0);
+        assert!(begun.elapsed() >= Duration::from_millis(LIMIT_MS));
+        assert_eq!(server.metric("topics"), 1, "that of the subscriber");
+        drop(stays);
+        row.says("the topic is forgotten", "–");
+    }),
+    ("drain_ms", |row| {
+        let server = row.server(LIMIT_MS, &[]);
+        let mut half = server.connect();
+        half.send("POST /events/a HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nla");
+        server.metric("connections");
+        let begun = Instant::now();
+        server.handle.send(Command::Drain).unwrap();
+        half.expect_end();
+        assert!(begun.elapsed() >= Duration::from_millis(LIMIT_MS));
+        server.join();
+        row.says("cut", "ends");
+    }),
+];
+
+/// What is sent is not answered before its time, and then as the row says.
+#[track_caller]
+fn tells(row: &Row, sent: &str) {
+    let server = row.server(LIMIT_MS, &[]);
+    let mut client = server.connect();
+    let begun = Instant::now();
+    client.send(sent);
+    let answer = client.answer();
+    assert!(begun.elapsed() >= Duration::from_millis(LIMIT_MS), "{}: too early", row.name);
+    row.says(&answer.status.to_string(), fate(&mut client, &answer));
+    drop(client);
+    row.counts(&server, 0);
+}
+
+/// The connection that `body` is about is closed, and not before its time, which begins when `body`
+/// says so.
+#[track_caller]
+fn closes(row: &Row, body: impl FnOnce(&Server, &mut Instant)) {
+    let settings = [("so_sndbuf_bytes", "2048"), ("tcp_user_timeout_ms", "0")];
+    let server = row.server(LIMIT_MS, &settings);
+    let mut begun = Instant::now();
+    body(&server, &mut begun);
+    assert!(begun.elapsed() >= Duration::from_millis(LIMIT_MS), "{}: too early", row.name);
+    row.counts(&server, 0);
+    row.says("closed", "ends");
+}
+
+#[test]
+fn times() {
+    walk(CHECKS);
+}
