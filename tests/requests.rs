@@ -1,7 +1,8 @@
-//! How the public listener treats requests: malformed, cut, split, pipelined, too large, too late
-//! and too many.
+//! How the public listener treats requests: methods, paths, parameters, the life of a connection,
+//! deadlines, and the limits on connections and topics. Malformed requests are in
+//! `tests/bad_requests/`, the limits one by one in `tests/limits/`.
 //!
-//! Bytes are written by hand, because a client that could not send a malformed request could not
+//! Bytes are written by hand, because a client that could not send an unusual request could not
 //! tell either what the server makes of one.
 
 #![allow(clippy::unwrap_used)] // a test may panic
@@ -17,26 +18,6 @@ use support::{Answer, Client, PATIENCE, Server, Subscriber};
 const EMBEDDED: &[u8] = b"POST /events/a HTTP/1.1\r\nHost: h\r\nContent-Length: 8\r\n\r\nsmuggled";
 
 const PUBLISHED: &str = "events_published_total";
-
-/// Sends `bytes` and more behind them. They must be refused with `status`, once, in a way that
-/// lets the refusal arrive: the server reads on until the client has seen the end.
-#[track_caller]
-fn check(server: &Server, bytes: impl AsRef<[u8]>, status: u16) {
-    let bytes = bytes.as_ref();
-    println!("{status} to {}", bytes[..bytes.len().min(200)].escape_ascii()); // seen on failure
-    let mut client = server.connect();
-    client.send([bytes, EMBEDDED].concat());
-    last_answer(&mut client, status);
-    assert_eq!(server.metric(PUBLISHED), 0);
-}
-
-/// Checks the requests that `request` makes of `cases`, which are separated by `|`.
-#[track_caller]
-fn check_all(server: &Server, status: u16, cases: &str, request: impl Fn(&str) -> Vec<u8>) {
-    for case in cases.split('|') {
-        check(server, request(case), status);
-    }
-}
 
 /// Takes an answer that says that it is the connection's last, and is.
 #[track_caller]
@@ -81,109 +62,11 @@ fn chunked(body: impl AsRef<[u8]>) -> Vec<u8> {
     post("Transfer-Encoding: chunked", body)
 }
 
+/// RFC 9110 §10.1.1: one that waits to be told to go on is told, and one that could not know what
+/// it is told is not (§15.2).
 #[test]
-fn malformed_heads_are_refused() {
+fn a_body_may_wait_to_be_asked_for() {
     let server = Server::start(&[]);
-    let hosts = "|Host: h\r\nHost: h\r\n|Host: u@h\r\n|Host: h/x\r\n|Host: a, b\r\n";
-    check_all(&server, 400, hosts, |host| format!("GET /healthz HTTP/1.1\r\n{host}\r\n").into());
-    let fields = "Content-Length : 1|Transfer-Encoding : chunked|Transfer-Encoding:\r\n chunked|\
-                  X: a\r\n b|: a|Bad[Name: a|X\tY: a|X\u{85}: a|X: a\rb|X: a\0b|X: \x07|X: a\nY: b";
-    check_all(&server, 400, fields, |field| post(field, ""));
-    let versions = "GET / HTTP/9.9|GET / HTTP/2.0|GET / HTTP/1|GET / http/1.1|GET / HTTP/01.01|\
-                    GET /a b HTTP/1.1";
-    check_all(&server, 505, versions, |line| format!("{line}\r\nHost: h\r\n\r\n").into());
-    let lines = "GET  /|GET\t/|GET /\0|GET /é|GET *|GET healthz";
-    check_all(&server, 400, lines, bare);
-    // Other protocols, and line ends that another reader would see elsewhere.
-    let noise: Vec<u8> = (0..=255).map(|nth: u8| nth.wrapping_mul(167).wrapping_add(243)).collect();
-    check(&server, noise, 400);
-    check(&server, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505);
-    let heads = "\x16\x03\x01\x02\0\x01\0\x01\u{fc}\x03\x03|GET /\r\n|GET /\r\nHost: h\r\n\r\n|\
-                 GET / HTTP/1.1\r\n Host: h\r\n\r\n|GET / HTTP/1.1\rHost: h\r\r|\
-                 GET / HTTP/1.1\nHost: h\n\n|GET / HTTP/1.1\r\nHost: h\r\n\n|\
-                 \nGET / HTTP/1.1\r\nHost: h\r\n\r\n";
-    check_all(&server, 400, heads, |head| head.into());
-}
-
-#[test]
-fn sizes_of_heads_are_limited() {
-    let server = Server::start(&[("linger_ms", "60000")]);
-    let target = |bytes| bare(&format!("GET /{}", "x".repeat(bytes)));
-    check(&server, target(9_000), 414);
-    check(&server, target(100_000), 414);
-    check(&server, post(&format!("X: {}", "x".repeat(100_000)), ""), 431);
-    check(&server, post(&["X: y"; 200].join("\r\n"), ""), 431);
-    check(&server, post(&["X: y"; 10_000].join("\r\n"), ""), 431);
-    check(&server, bare(&"X".repeat(100_000)), 501);
-    check(&server, "\r\n".repeat(500_000), 400);
-    let mut client = server.connect();
-    client.send(target(7_999));
-    assert_eq!(client.answer().status, 404);
-    // RFC 9112 §2.2: an old client sends a line end too many behind a body.
-    client.send([b"\r\n\r\n", &target(1)[..]].concat());
-    assert_eq!(client.answer().status, 404);
-}
-
-/// Whoever could make two parties disagree about where a body ends could smuggle a request past
-/// the first of them (RFC 9112 §11.2).
-#[test]
-fn ambiguous_body_lengths_are_refused() {
-    let server = Server::start(&[]);
-    let lengths = "+5|-1|-0|abc|0x5|0o5|1_0|1 0|1Z||5, 10|5, 5|99999999999999999999|\
-                   5\r\nContent-Length: 5|5\r\nContent-Length: 6";
-    check_all(&server, 400, lengths, |length| post(&format!("Content-Length: {length}"), "hello"));
-    let both = "Content-Length: 4\r\nTransfer-Encoding: chunked|\
-                transfer-encoding: CHUNKED\r\ncontent-length: 4";
-    check_all(&server, 400, both, |fields| post(fields, "0\r\n\r\n"));
-    let coded = |coding: &str| post(&format!("Transfer-Encoding: {coding}"), "0\r\n\r\n");
-    check_all(&server, 501, "gzip|identity", coded);
-    let codings = "xchunked|chunkedchunked|chunked, gzip|gzip, chunked|chunked, identity||\
-                   \u{b}chunked|chunked\u{c}|chunked\0|\u{a0}chunked|\
-                   chunked\r\nTransfer-Encoding: chunked";
-    check_all(&server, 400, codings, coded);
-    let head = b"POST /events/a HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: \xa0chunked\r\n\r\n";
-    check(&server, [head, &b"0\r\n\r\n"[..]].concat(), 400);
-    let old = "POST /events/a HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
-    check(&server, old, 400);
-}
-
-#[test]
-fn malformed_chunks_are_refused() {
-    let server = Server::start(&[]);
-    let sizes = "0x5|+5|-1|1_0| 5|5 ||;x|FFFFFFFFFFFFFFFF|FFFFFFFFFFFFFFFF0";
-    let sized = |size: &str| chunked(format!("{size}\r\nhello\r\n0\r\n\r\n"));
-    check_all(&server, 400, sizes, sized);
-    let bodies = "5\r\nhellooo\r\n|5\r\nhel\r\n0\r\n|5\r\nhello0\r\n|5\r\nhello\n|5\nhello\r\n|\
-                  5;\nhello\r\n|5;a\0b\r\nhello\r\n|5;a\rb\r\nhello\r\n|0\r\nX: a\0\r\n";
-    check_all(&server, 400, bodies, |body| chunked(format!("{body}0\r\n\r\n")));
-    // What is read and ignored costs the server and not the client: one long extension, one on
-    // each chunk, and many that are short enough one by one.
-    check(&server, sized(&format!("5;{}", "x".repeat(64 << 10))), 400);
-    for (length, count) in [(1 << 10, 5), (200, 100)] {
-        check(&server, chunked(format!("1;{}\r\nx\r\n", "x".repeat(length)).repeat(count)), 400);
-    }
-}
-
-/// A client that has begun to send a megabyte will send it before it reads, so the refusal must
-/// outlive that; one that asks first must not be told to go on.
-#[test]
-fn a_body_over_the_limit_is_refused() {
-    let server = Server::start(&[("event_bytes_max", "1000"), ("linger_ms", "60000")]);
-    let long = vec![b'x'; 1000 + (1 << 20)];
-    let length = format!("Content-Length: {}", long.len());
-    check(&server, post(&length, &long), 413);
-    check(&server, post("Content-Length: 9999999999999999999", ""), 413);
-    check(&server, chunked(format!("64\r\n{}\r\n", "x".repeat(100)).repeat(5000)), 413);
-    check(&server, chunked([b"FFFFFFFF\r\n", &long[..]].concat()), 413);
-    let mut client = server.connect();
-    client.send(post(&length, ""));
-    assert_eq!(client.answer().status, 413, "before the body is sent");
-    client.send(&long); // it cannot know yet
-    ends_in_order(&mut client);
-
-    // RFC 9110 §10.1.1: the final answer instead of 100; and what else can be expected is unknown.
-    check(&server, post(&format!("Expect: 100-continue\r\n{length}"), ""), 413);
-    check(&server, post("Expect: 200-maybe\r\nContent-Length: 5", "hello"), 417);
     let mut client = server.connect();
     let plain = ("Content-Length: 5", "hello");
     for (framing, body) in [plain, ("Transfer-Encoding: chunked", "5\r\nhello\r\n0\r\n\r\n")] {
@@ -195,82 +78,7 @@ fn a_body_over_the_limit_is_refused() {
     client.send("POST /events/a HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n");
     server_has_caught_up(&mut server.connect());
     client.send("hello");
-    assert_eq!(client.answer().status, 200, "1.0 knows no 100 (RFC 9110 §15.2)");
-}
-
-/// The forms that are unusual and valid, each followed by a request that must be framed right.
-#[test]
-fn unusual_bodies_are_taken() {
-    let server = Server::start(&[]);
-    let mut stream = server.subscribe("/a");
-    let mut client = server.connect();
-    for sent in [
-        post("Content-Length: 005", "hello"),
-        post("Content-Length:\t5", "hello"),
-        post("content-length:5 ", "hello"),
-        post("Transfer-Encoding: Chunked ", "5\r\nhello\r\n0\r\n\r\n"),
-        chunked("2\r\nhe\r\n003\r\nllo\r\n000\r\n\r\n"),
-        chunked("5;a;b=c;d=\"e f\"\r\nhello\r\n0;last\r\n\r\n"),
-        chunked(
-            "5\r\nhello\r\n0\r\nContent-Length: 9\r\nTransfer-Encoding: gzip\r\nHost: x\r\n\r\n",
-        ),
-    ] {
-        let shown = sent.escape_ascii().to_string();
-        client.send([&sent[..], &bare("GET /healthz")].concat());
-        let answer = client.answer();
-        assert_eq!((answer.status, answer.json("count")), (200, "1".into()), "{shown}");
-        assert_eq!(client.answer().text(), "ok\n", "{shown}");
-        assert_eq!(stream.data(), "hello", "{shown}");
-    }
-    assert_eq!(server.metric(PUBLISHED), 7);
-}
-
-/// TCP keeps no borders: a request is the same however the network has cut it.
-#[test]
-fn a_request_may_arrive_in_any_pieces() {
-    let server = Server::start(&[]);
-    let mut stream = server.subscribe("/a");
-    let (mut client, mut other) = (server.connect(), server.connect());
-    let mut posts = 0;
-    let plain = post("Content-Length: 5", "hello");
-    for request in [plain, chunked("5;x\r\nhello\r\n0\r\nT: u\r\n\r\n")] {
-        let cuts = (1..request.len()).map(|cut| vec![cut]);
-        for cuts in cuts.chain([(1..request.len()).collect()]) {
-            let mut sent = 0;
-            for cut in cuts {
-                client.send(&request[sent..cut]);
-                server_has_caught_up(&mut other);
-                sent = cut;
-            }
-            client.send(&request[sent..]);
-            let answer = client.answer();
-            assert_eq!((answer.status, answer.json("count")), (200, "1".into()), "{answer:?}");
-            assert_eq!(stream.data(), "hello");
-            posts += 1;
-        }
-    }
-    assert_eq!(server.metric(PUBLISHED), posts);
-}
-
-#[test]
-fn requests_may_come_before_earlier_ones_are_answered() {
-    let server = Server::start(&[]);
-    let mut client = server.connect();
-    let (one, two) = (post("Content-Length: 3", "one"), chunked("3\r\ntwo\r\n0\r\n\r\n"));
-    client.send([&one[..], &two, &bare("GET /events/a")].concat());
-    let (first, second) = (client.answer(), client.answer());
-    assert_eq!((first.status, second.status), (200, 200));
-    assert!(first.json("id").ends_with("-1") && second.json("id").ends_with("-2"));
-    let mut stream = Subscriber::asked(client);
-    server.publish("a", "three");
-    assert_eq!(stream.data(), "three");
-
-    let mut client = server.connect();
-    client.send([&one[..], b"\0garbage\r\n\r\n", &two].concat());
     assert_eq!(client.answer().status, 200);
-    last_answer(&mut client, 400);
-    assert_eq!(stream.data(), "one");
-    assert_eq!(server.metric(PUBLISHED), 4);
 }
 
 /// Answers that nobody takes must not fill memory: the server stops reading requests, and goes on
@@ -298,41 +106,6 @@ fn a_client_that_sends_on_without_reading_gets_every_answer() {
         assert_eq!(server.metric(PUBLISHED), posts as u64);
         server_has_caught_up(&mut client);
     }
-}
-
-/// A peer that closes its side has asked for what it sent before, and for nothing that is cut.
-#[test]
-fn a_request_and_the_end_of_its_connection() {
-    let server = Server::start(&[]);
-    let one = post("Content-Length: 3", "one");
-    for (sent, answers) in [
-        (one.clone(), 1),
-        (one.repeat(2), 2),
-        ([&one[..], &one[..20]].concat(), 1),
-        ([&one[..], &one[..one.len() - 1]].concat(), 1),
-        (one[..20].to_vec(), 0),
-        (one[..one.len() - 1].to_vec(), 0),
-        (chunked("3\r\none\r\n"), 0),
-        (chunked("3\r\none\r\n0\r\n"), 0),
-    ] {
-        let published = server.metric(PUBLISHED);
-        let mut client = server.connect();
-        // Corked, so that the end leaves in the segment that carries the request.
-        socket2::SockRef::from(&client.socket).set_tcp_cork(true).unwrap();
-        client.send(&sent);
-        client.finish();
-        for _ in 0..answers {
-            assert_eq!(client.answer().status, 200);
-        }
-        ends_in_order(&mut client);
-        assert_eq!(server.metric(PUBLISHED), published + answers);
-    }
-    let (mut client, published) = (server.connect(), server.metric(PUBLISHED));
-    client.send(&one[..one.len() - 1]);
-    server_has_caught_up(&mut server.connect());
-    client.reset();
-    server.wait_for("closes_total{reason=\"peer_reset\"}", 1);
-    assert_eq!(server.metric(PUBLISHED), published);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 
 mod support;
 
-use support::{Client, Server, Subscriber};
+use support::{Server, Subscriber};
 
 #[test]
 fn what_is_published_is_received() {
@@ -325,48 +325,4 @@ fn publishing_with_a_token() {
     assert_eq!(post(&[("Authorization", "Basic s3cret")]).status, 401);
     assert_eq!(post(&[("Authorization", "bearer s3cret")]).status, 200);
     assert_eq!(server.subscribe("/a?last_event_id=earliest").data(), "x");
-}
-
-/// A thousand times a client drops and comes back with its last id, while events are published
-/// as fast as it goes: ids are contiguous, none comes twice.
-#[test]
-fn a_thousand_resumptions_under_load() {
-    let server = Server::start(&[]);
-    let stop = std::sync::atomic::AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            let mut publisher = Client::connect(server.public);
-            let mut nth = 0;
-            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
-                let answer =
-                    publisher.request("POST", "/events/a", &[], nth.to_string().as_bytes());
-                assert_eq!(answer.status, 200);
-                nth += 1;
-                // About a thousand a second; the log holds many seconds of that.
-                std::thread::sleep(std::time::Duration::from_micros(700));
-            }
-        });
-        let mut last_id = String::new();
-        let mut next: Option<u64> = None;
-        for round in 0..1000 {
-            let mut stream = match &*last_id {
-                "" => server.subscribe("/a"),
-                id => server.subscribe_with("/a", &[("Last-Event-ID", id)]),
-            };
-            if !last_id.is_empty() {
-                assert_eq!(stream.field("Pushv-Resumed-From"), Some(&*last_id));
-            }
-            for _ in 0..=round % 3 {
-                let event = stream.next().unwrap();
-                let number: u64 = event.data.parse().unwrap();
-                assert_eq!(number, next.unwrap_or(number), "round {round}");
-                next = Some(number + 1);
-                last_id = event.id.unwrap();
-            }
-            if round % 2 == 0 {
-                stream.client.reset();
-            }
-        }
-        stop.store(true, std::sync::atomic::Ordering::Relaxed);
-    });
 }
