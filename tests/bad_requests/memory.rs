@@ -2,9 +2,10 @@
 //! acknowledged is there.
 
 use crate::scene::Scene;
-use crate::support::{Client, Subscriber};
+use crate::support::{Client, Subscriber, installed};
 use crate::table::ends_in_order;
 use std::io::Write;
+use std::process::Command;
 
 const MIB: usize = 1 << 20;
 
@@ -64,6 +65,45 @@ fn a_flood_of_large_events() {
         assert!(found == expected, "what was acknowledged last is not what is retained");
     }
     drop(client);
+    scene.end();
+}
+
+/// Under a ceiling that the kernel enforces, by refusing memory, which would end the process: a flood
+/// of events, and beside it heads and bodies that are begun and not ended.
+#[test]
+fn a_ceiling_that_the_kernel_enforces() {
+    if installed(&["prlimit"]).is_none() {
+        return;
+    }
+    let scene = Scene::start(&[("logs_bytes_max", "16777216")]);
+    let pid = scene.pid().to_string();
+    let ceiling = format!("--data={}", 96 * MIB);
+    assert!(Command::new("prlimit").args(["--pid", &pid, &ceiling]).status().unwrap().success());
+    let held: Vec<Client> = (0..400)
+        .map(|nth| {
+            let mut client = scene.connect();
+            let head = "POST /events/a HTTP/1.1\r\nHost: h\r\nContent-Length: 65536\r\n";
+            let end = if nth % 2 == 0 { "X: " } else { "\r\n" };
+            client.send(format!("{head}{end}{}", "x".repeat(15_000)));
+            client
+        })
+        .collect();
+    let mut client = scene.connect();
+    let data = "x".repeat(60_000);
+    let (mut taken, mut refused) = (0, 0);
+    for nth in 0..3_000 {
+        let path = format!("/events/{}", nth % 600);
+        match client.request("POST", &path, &[], data.as_bytes()).status {
+            200 => taken += 1,
+            503 => refused += 1,
+            status => panic!("{status}"),
+        }
+        if nth % 500 == 0 {
+            assert_eq!(scene.subscribe("/a", &[]).field("Pushv-Resumed-From"), Some("latest"));
+        }
+    }
+    assert!(taken > 100 && refused > 100, "{taken} were taken, {refused} refused");
+    drop((client, held));
     scene.end();
 }
 

@@ -62,6 +62,10 @@ impl Scene {
         scene
     }
 
+    pub fn pid(&self) -> u32 {
+        self.process.0.id()
+    }
+
     pub fn connect(&self) -> Client {
         Client::connect(self.public)
     }
