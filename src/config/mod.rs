@@ -298,7 +298,9 @@ impl Config {
         for (topic, overrides) in &self.topics {
             let delivery =
                 self.delivery_with(overrides).map_err(|why| format!("topic {topic:?}: {why}"))?;
-            delivery.socket.probe().map_err(|error| format!("topic {topic:?}: {error}"))?;
+            if delivery.socket != self.delivery.socket {
+                delivery.socket.probe().map_err(|error| format!("topic {topic:?}: {error}"))?;
+            }
         }
         self.delivery.socket.probe().map_err(|error| error.to_string())
     }
@@ -332,7 +334,8 @@ impl Config {
     /// # Errors
     /// The first override that cannot be set.
     pub fn delivery_with(&self, overrides: &Overrides) -> Result<Delivery, String> {
-        let mut config = self.clone();
+        // Of the rest, nothing is looked at; and the other topics' overrides can be many.
+        let mut config = Config { delivery: self.delivery.clone(), ..Config::default() };
         for (name, value) in overrides {
             let knob = knobs::find(name)?;
             if knob.scope != knobs::Scope::Topic {

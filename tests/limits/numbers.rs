@@ -2,6 +2,7 @@
 
 use crate::page::{Check, Row, walk};
 use crate::support::{Client, PATIENCE, Server, Subscriber, config};
+use pushv::config::Overrides;
 use pushv::reactor::{Command, Reactor};
 use pushv::server::OwnedEvent;
 use std::io::{Read, Write};
@@ -37,6 +38,24 @@ pub const CHECKS: &[(&str, Check)] = &[
         assert_eq!((stream.rest(), stream.ended, stream.retries.len()), (vec![], true, 1));
     }),
     ("topics in an answer of /topics", topics_listed),
+    ("streams in an answer of /connections", |row| {
+        let server = row.server(0, &[]);
+        let path = |limit: u64| format!("/connections?limit={limit}");
+        assert_eq!(server.admin_get(&path(row.default)).status, 200);
+        let line = format!("GET {} HTTP/1.1", path(row.default + 1));
+        row.refuses(&server, format!("{line}\r\nHost: localhost\r\n\r\n").into());
+    }),
+    ("topics with knobs of their own", |row| {
+        let mut config = config(&[]);
+        let own = Overrides::from([("write_path", "copy".to_string())]);
+        config.topics = (1..row.default).map(|nth| (nth.to_string(), own.clone())).collect();
+        let server = Server::with_config(config);
+        let json = "{\"write_path\":\"copy\"}";
+        assert_eq!(server.patch_knobs("?topic=last", json).status, 200);
+        let head = "PATCH /knobs?topic=more HTTP/1.1\r\nHost: localhost\r\n";
+        let length = format!("Content-Length: {}\r\n\r\n", json.len());
+        row.refuses(&server, format!("{head}{length}{json}").into());
+    }),
     ("log_bytes_max", |row| {
         // With its id and its framing an event of 1000 bytes takes less than 1100.
         let server = row.server(8192, &[("event_bytes_max", "1000")]);

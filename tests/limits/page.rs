@@ -139,7 +139,8 @@ impl Row {
     }
 
     fn address(&self, server: &Server) -> std::net::SocketAddr {
-        if self.name.contains("/knobs") { server.admin } else { server.public }
+        let of_admin = self.name.contains('/') || self.name.contains("knobs");
+        if of_admin { server.admin } else { server.public }
     }
 }
 
