@@ -173,6 +173,31 @@ proptest! {
     }
 }
 
+/// A head that comes byte by byte is not parsed anew for each byte: one that is four times as long
+/// takes as long as four, and not four times that.
+#[test]
+fn a_trickling_head_costs_its_length() {
+    let cpu_s = |heads: usize, value_bytes: usize| {
+        let head =
+            format!("GET /healthz HTTP/1.1\r\nHost: h\r\nX: {}\r\n\r\n", "x".repeat(value_bytes));
+        let bytes: VecDeque<Vec<u8>> = head.repeat(heads).bytes().map(|byte| vec![byte]).collect();
+        let config = Config { admin: None, ..Config::default() };
+        let mut server = Server::new(config, StandingClock, 1_000, 0);
+        let (reads, peer) = (bytes.len(), SocketAddr::from(([127, 0, 0, 1], 1)));
+        let token = server.open(Scripted { inputs: bytes }, peer, Door::Public).unwrap();
+        let before = pushv::sys::thread_cpu_time().unwrap();
+        for _ in 0..reads {
+            server.begin_turn();
+            server.readable(token, false);
+        }
+        let took = pushv::sys::thread_cpu_time().unwrap() - before;
+        assert_eq!(server.counters().requests, heads as u64);
+        took.as_secs_f64()
+    };
+    let (four_short, one_long) = (cpu_s(4, 4_000), cpu_s(1, 16_000));
+    assert!(one_long < 2.5 * four_short, "{one_long} s for one, {four_short} s for four quarters");
+}
+
 struct StandingClock;
 
 impl Platform for StandingClock {

@@ -87,8 +87,7 @@ fn a_long_body_is_refused_before_it_is_sent() {
     scene.end();
 }
 
-/// Heads that are begun cost what was sent of them, whatever they declare; and one that trickles
-/// in byte by byte is not parsed anew for each byte.
+/// Heads that are begun cost what was sent of them, whatever they declare.
 #[test]
 fn begun_heads_cost_what_was_sent() {
     const HEADS: usize = 300;
@@ -108,17 +107,5 @@ fn begun_heads_cost_what_was_sent() {
     // What was sent, twice, since a buffer that grows is doubled; and some for the connections.
     assert!(grown < HEADS * (2 * 16_384 + 4_096) + (2 << 20), "{grown} bytes");
     drop(clients);
-
-    let mut client = scene.connect();
-    let cpu = || scene.metric("cpu_seconds_total");
-    let cpu_s = cpu();
-    client.send("GET /healthz HTTP/1.1\r\nX: ");
-    for _ in 0..15_000 {
-        client.send("x");
-    }
-    client.send("\r\nHost: h\r\n\r\n");
-    assert_eq!(client.answer().status, 200);
-    assert!(cpu() - cpu_s < 4, "it took {} s", cpu() - cpu_s);
-    drop(client);
     scene.end();
 }
