@@ -140,8 +140,6 @@ impl Snapshot {
             "Publishes that no log could take",
             counters.publishes_refused,
         )?;
-        let gone = counters.published.saturating_sub(self.log_events as u64);
-        out.counter("events_evicted", "Events that no topic retains any more", gone)?;
         out.counter(
             "events_lost",
             "Events lost to slow readers, as far as counted",
