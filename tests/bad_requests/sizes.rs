@@ -87,6 +87,19 @@ fn a_long_body_is_refused_before_it_is_sent() {
     scene.end();
 }
 
+/// A list of topics is refused at the first one too many. To compare all of them with each other,
+/// which finds the repeated ones, would take the square of their number.
+#[test]
+fn a_long_list_of_topics_is_not_gone_through() {
+    let scene = Scene::start(&[("target_bytes_max", "1000000"), ("head_bytes_max", "1048576")]);
+    let topics: Vec<String> = (0..65_000).map(|nth| format!("topic={nth}")).collect();
+    let mut client = scene.connect();
+    client.send(bare(&format!("GET /events?{}", topics.join("&"))));
+    assert_eq!(client.answer().status, 400);
+    drop(client);
+    scene.end();
+}
+
 /// Heads that are begun cost what was sent of them, whatever they declare.
 #[test]
 fn begun_heads_cost_what_was_sent() {
