@@ -34,8 +34,8 @@ pub const CHECKS: &[(&str, Check)] = &[
     ("idle_timeout_ms", |row| {
         closes(row, |server, begun| {
             let mut client = server.connect();
-            assert_eq!(client.request("GET", "/healthz", &[], b"").status, 200);
             *begun = Instant::now();
+            assert_eq!(client.request("GET", "/healthz", &[], b"").status, 200);
             assert!(matches!(client.socket.read(&mut [0; 1]), Ok(0)));
         });
     }),
@@ -100,8 +100,8 @@ pub const CHECKS: &[(&str, Check)] = &[
 fn tells(row: &Row, limit_ms: u64, settings: &[(&str, &str)], sent: &str) {
     let server = row.server(limit_ms, settings);
     let _stays = server.subscribe("/stays");
-    let mut client = server.connect();
     let begun = Instant::now();
+    let mut client = server.connect();
     client.send(sent);
     let answer = client.answer();
     in_time(row, begun, limit_ms);
