@@ -2,6 +2,7 @@
 
 pub mod aa;
 pub mod iovec_crossover;
+pub mod observer_cost;
 pub mod socket_knobs;
 pub mod uring_whatif;
 pub mod write_cost;
@@ -67,6 +68,7 @@ pub const ALL: &[&dyn Experiment] = &[
     &iovec_crossover::IovecCrossover,
     &write_vs_writev::WriteVsWritev,
     &socket_knobs::SocketKnobs,
+    &observer_cost::ObserverCost,
     &uring_whatif::UringWhatif,
 ];
 
@@ -77,6 +79,7 @@ pub const REPORTED: &[&dyn Experiment] = &[
     &iovec_crossover::IovecCrossover,
     &write_vs_writev::WriteVsWritev,
     &socket_knobs::SocketKnobs,
+    &observer_cost::ObserverCost,
     &uring_whatif::UringWhatif,
 ];
 

@@ -34,7 +34,8 @@ impl Interval {
         (self.low..=self.high).contains(&value)
     }
 
-    fn map(self, f: impl Fn(f64) -> f64) -> Interval {
+    /// The interval of a function of the value, which rises.
+    pub fn map(self, f: impl Fn(f64) -> f64) -> Interval {
         Interval { low: f(self.low), mid: f(self.mid), high: f(self.high) }
     }
 }

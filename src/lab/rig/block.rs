@@ -60,12 +60,18 @@ pub struct Figures {
 /// A metric of this rig: how it is called, and how it is computed.
 #[derive(Debug)]
 pub struct Column {
-    name: &'static str,
-    title: &'static str,
-    unit: &'static str,
-    kind: Kind,
-    better: Better,
-    of: fn(&Figures) -> Option<f64>,
+    /// Its name, unique in a record.
+    pub name: &'static str,
+    /// What it is.
+    pub title: &'static str,
+    /// Its unit.
+    pub unit: &'static str,
+    /// Whether it is measured or counted.
+    pub kind: Kind,
+    /// Which of two values is the better one.
+    pub better: Better,
+    /// How it is computed; nothing if there is nothing to compute it from.
+    pub of: fn(&Figures) -> Option<f64>,
 }
 
 impl ServerRig {
@@ -142,6 +148,17 @@ impl ServerRig {
 }
 
 impl ServerRig {
+    /// Does what [`block`](ServerRig::block) does before it measures. One whose bursts are far
+    /// apart does this first, at a pace of its own: a dozen of them would take seconds.
+    ///
+    /// # Errors
+    /// What went wrong.
+    pub fn warm_up_apart(&mut self, run: &Run) -> Result<(), String> {
+        self.warm_up(run)?;
+        self.silent_since[run.topic] = Instant::now();
+        Ok(())
+    }
+
     /// The first burst after a change of knobs is the first for many things.
     ///
     /// A connection that was silent for longer than its retransmission timeout, 200 ms, has its next
@@ -180,7 +197,7 @@ impl Figures {
     }
 
     /// The growth of one of the server's counters.
-    fn server(&self, name: &str) -> f64 {
+    pub fn server(&self, name: &str) -> f64 {
         self.after.server_since(&self.before, name)
     }
 

@@ -85,6 +85,11 @@ impl Server {
         self.address
     }
 
+    /// Where the admin listener answers for `target`, such as `/metrics`.
+    pub fn admin(&self, target: &str) -> Url {
+        Url { target: target.into(), ..self.admin.clone() }
+    }
+
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.process.id()
@@ -95,7 +100,7 @@ impl Server {
     /// # Errors
     /// If the server does not answer.
     pub fn knobs(&self) -> Result<BTreeMap<String, String>, String> {
-        let url = Url { target: "/knobs".into(), ..self.admin.clone() };
+        let url = self.admin("/knobs");
         let json: serde_json::Value =
             serde_json::from_str(&exchange::get(&url)?).map_err(|error| error.to_string())?;
         let knobs = json.as_object().ok_or("/knobs is no object")?;
@@ -116,7 +121,7 @@ impl Server {
         knobs: &BTreeMap<String, String>,
     ) -> Result<(), String> {
         let query = topic.map(|topic| format!("?topic={topic}")).unwrap_or_default();
-        let url = Url { target: format!("/knobs{query}"), ..self.admin.clone() };
+        let url = self.admin(&format!("/knobs{query}"));
         let values: serde_json::Map<String, serde_json::Value> = knobs
             .iter()
             .map(|(name, text)| {
