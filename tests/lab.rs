@@ -152,6 +152,35 @@ fn socket_knobs() {
     }
 }
 
+/// Each way of looking on does what it says, and nothing else: a second of three bursts to two
+/// subscribers, so few of which are looked at or stamped that every one is counted.
+#[test]
+fn observer_cost() {
+    let out = Scratch::new("observer-cost");
+    let records = carried_out("observer-cost", &out);
+    let [record] = &records[..] else { panic!("one cell: {}", records.len()) };
+    let value = |variant: &str, metric: &str| count(record, variant, metric);
+    for variant in &record.variants {
+        let name = variant.name.as_str();
+        let looks_on = variant.settings["observe_ms"] != "0";
+        assert!(looks_on || value(name, "looks_per_s") == 0.0, "{name}");
+        let stamps = if name == "stamps 1/1" { 0.333_333 } else { 0.0 };
+        let one_in_16 = name == "stamps 1/16" && value(name, "stamps_per_event") > 0.0;
+        assert!(one_in_16 || value(name, "stamps_per_event") == stamps, "{name}");
+        let asked = variant.settings.contains_key("asked for");
+        assert_eq!(value(name, "answers_per_s") > 0.0, asked, "{name}");
+        assert_eq!(value(name, "calls_per_event"), 0.333_333, "{name}");
+    }
+    assert!(value("looks 20 ms", "looks_per_s") > 20.0);
+    let audited = record.audits.iter().map(|audit| audit.what.as_str());
+    let audited: Vec<&str> = audited.collect();
+    let refused = record.doubts.iter().any(|doubt| matches!(doubt, Doubt::Unaudited(_)));
+    assert!(audited == ["ioctl", "sendmsg", "sendmsg"] || refused, "{audited:?}");
+    if !refused {
+        assert!(record.audits[0].theirs > 5 && record.audits[2].theirs == 6, "{:?}", record.audits);
+    }
+}
+
 /// Every experiment, so that the lab cannot rot.
 #[test]
 fn everything_at_once() {

@@ -16,7 +16,8 @@ fn record(subscribers: u32, dear: &str, factor: f64) -> Record {
         .metric(LOOKS.name(), "looks", "", Kind::Count)
         .metric(STAMPS.name(), "stamps", "", Kind::Count)
         .metric(ANSWERS.name(), "answers", "", Kind::Count)
-        .noise(0.001);
+        .noise(0.001)
+        .rounds(1, 6);
     for regard in &REGARDS {
         let cost = 4000.0 * if regard.name == dear { factor } else { 1.0 };
         let looks = match regard.observe_ms {
