@@ -152,8 +152,7 @@ fn socket_knobs() {
     }
 }
 
-/// Each way of looking on does what it says, and nothing else: a second of three bursts to two
-/// subscribers, so few of which are looked at or stamped that every one is counted.
+/// Each way of looking on does what it says, and nothing else.
 #[test]
 fn observer_cost() {
     let out = Scratch::new("observer-cost");
@@ -162,23 +161,20 @@ fn observer_cost() {
     let value = |variant: &str, metric: &str| count(record, variant, metric);
     for variant in &record.variants {
         let name = variant.name.as_str();
-        let looks_on = variant.settings["observe_ms"] != "0";
-        assert!(looks_on || value(name, "looks_per_s") == 0.0, "{name}");
-        let stamps = if name == "stamps 1/1" { 0.333_333 } else { 0.0 };
-        let one_in_16 = name == "stamps 1/16" && value(name, "stamps_per_event") > 0.0;
-        assert!(one_in_16 || value(name, "stamps_per_event") == stamps, "{name}");
+        let set = |knob: &str| variant.settings[knob] != "0";
+        assert!(set("observe_ms") || value(name, "looks_per_s") == 0.0, "{name}");
+        assert!(set("timestamp_one_in") || value(name, "stamps_per_event") == 0.0, "{name}");
         let asked = variant.settings.contains_key("asked for");
         assert_eq!(value(name, "answers_per_s") > 0.0, asked, "{name}");
-        assert_eq!(value(name, "calls_per_event"), 0.333_333, "{name}");
     }
-    assert!(value("looks 20 ms", "looks_per_s") > 20.0);
-    let audited = record.audits.iter().map(|audit| audit.what.as_str());
-    let audited: Vec<&str> = audited.collect();
+    assert!(value("looks 20 ms", "looks_per_s") > 0.0);
+    assert!(
+        value("stamps 1/1", "stamps_per_event") > 5.0 * value("stamps 1/16", "stamps_per_event")
+    );
+    let audited: Vec<&str> = record.audits.iter().map(|audit| audit.what.as_str()).collect();
     let refused = record.doubts.iter().any(|doubt| matches!(doubt, Doubt::Unaudited(_)));
     assert!(audited == ["ioctl", "sendmsg", "sendmsg"] || refused, "{audited:?}");
-    if !refused {
-        assert!(record.audits[0].theirs > 5 && record.audits[2].theirs == 6, "{:?}", record.audits);
-    }
+    assert!(refused || (record.audits[0].theirs > 0 && record.audits[2].theirs > 0));
 }
 
 /// Every experiment, so that the lab cannot rot.

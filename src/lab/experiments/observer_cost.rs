@@ -130,7 +130,12 @@ impl Rigs {
         };
         let rigs =
             Rigs { plain: ServerRig::start(lab, &setup)?, stamped: ServerRig::start(lab, &setup)? };
-        Ok(Rigs { stamped: stamp_all(rigs.stamped)?, ..rigs })
+        let rigs = Rigs { stamped: stamp_all(rigs.stamped)?, ..rigs };
+        // Whoever is not measured does not look on either.
+        for rig in [&rigs.plain, &rigs.stamped] {
+            rig.server().turn_knobs(None, &REGARDS[0].knobs())?;
+        }
+        Ok(rigs)
     }
 
     fn of(&mut self, regard: &Regard) -> &mut ServerRig {
@@ -156,8 +161,7 @@ impl Rigs {
         let answers = onlooker.as_ref().map_or(0, Onlooker::answers) - answers;
         let answers_per_s = answers as f64 * 1e9 / figures.answer.wall_ns.max(1) as f64;
         onlooker.map_or(Ok(()), Onlooker::stop)?;
-        let off = &REGARDS[0];
-        rig.server().turn_knobs(None, &off.knobs())?;
+        rig.server().turn_knobs(None, &REGARDS[0].knobs())?;
         let mut measured = figures.measured(&COLUMNS);
         measured.values.push(Some(answers_per_s));
         Ok(measured)
@@ -166,11 +170,10 @@ impl Rigs {
 
 /// Has every connection stamped once.
 fn stamp_all(mut rig: ServerRig) -> Result<ServerRig, String> {
-    let knobs = |one_in: &str| BTreeMap::from([("timestamp_one_in".to_owned(), one_in.to_owned())]);
-    rig.server().turn_knobs(None, &knobs("1"))?;
+    let all = BTreeMap::from([("timestamp_one_in".to_owned(), "1".to_owned())]);
+    rig.server().turn_knobs(None, &all)?;
     let bursts = STAMPED_BURSTS;
     rig.ask(&Order::Run(Run { bursts, burst: 1, pace: Pace::Closed, ..BLOCK }))?;
-    rig.server().turn_knobs(None, &knobs("0"))?;
     Ok(rig)
 }
 
@@ -195,7 +198,7 @@ impl Subscribers {
     }
 
     fn block_of(&self, burst: usize) -> Run {
-        let bursts = if self.profile == Profile::Smallest { 3 } else { BLOCK.bursts };
+        let bursts = if self.profile == Profile::Smallest { 5 } else { BLOCK.bursts };
         Run { burst, bursts, ..BLOCK }
     }
 }
@@ -208,7 +211,7 @@ impl Group for Subscribers {
     fn estimate(&self) -> Duration {
         let cells = self.bursts.len() as f64;
         Duration::from_secs_f64(match self.profile {
-            Profile::Smallest => 4.0,
+            Profile::Smallest => 7.0,
             Profile::Quick => 100.0 * cells,
             Profile::Full => 250.0 * cells,
         })

@@ -6,6 +6,7 @@ use crate::lab::method::audit::Auditor;
 use crate::lab::method::cell::{Cell, Stop};
 use crate::lab::method::record::{Audit, Doubt};
 use crate::lab::rig::orders::{Order, Run};
+use std::time::{Duration, Instant};
 
 /// What is audited, the system call that it takes, and the counter: SIOCOUTQ is the server's only
 /// `ioctl`, and a stamped call its only `sendmsg`.
@@ -56,7 +57,17 @@ fn count(
         rig.ask(&Order::Run(*run))?;
         rig.server().turn_knobs(None, &REGARDS[0].knobs())
     })?;
-    let after = rig.server().counts_after()?;
-    let ours = after.server_since(&before, counter) as u64;
-    Ok((ours, theirs.get(call).copied().unwrap_or(0)))
+    let theirs = theirs.get(call).copied().unwrap_or(0);
+    let deadline = Instant::now() + ACKNOWLEDGED_AFTER;
+    loop {
+        let ours = rig.server().counts_after()?.server_since(&before, counter) as u64;
+        if ours >= theirs || Instant::now() > deadline {
+            return Ok((ours, theirs));
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
+
+/// A stamped call is counted when it is acknowledged, which a reader may put off for 200 ms
+/// (`TCP_DELACK_MAX`). Nothing is published meanwhile, so no count can hide a call that is missing.
+const ACKNOWLEDGED_AFTER: Duration = Duration::from_millis(400);
