@@ -89,8 +89,9 @@ fn default_costs_little(study: &Study) -> Judgement {
     let mut because = because(lines, |lines| format!("Server CPU beside none: {lines}."));
     if !amplified.is_empty() {
         because += &format!(
-            " With looks every 20 ms, turns of the loop included: {}. One look a second goes with \
-             each stream, whatever its rate.",
+            " With looks every 20 ms: {}; that is what a look costs at most, since the loop is then \
+             woken for it, as it is not by default. One look a second goes with each stream that has \
+             moved within three, whatever its rate.",
             amplified.join("; ")
         );
     }
