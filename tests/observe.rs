@@ -119,8 +119,9 @@ fn events_in(bytes: &[u8]) -> (u64, Option<String>) {
         let size = std::str::from_utf8(&rest[..line_end]).unwrap();
         let end = line_end + 2 + usize::from_str_radix(size, 16).unwrap() + 2;
         let Some(chunk) = rest.get(..end) else { break };
-        let text = String::from_utf8_lossy(chunk).into_owned();
-        if let Some(id) = text.lines().find_map(|line| line.strip_prefix("id: ")) {
+        // An event's chunk begins with its id; the stream's first one does not, though it has one.
+        let text = String::from_utf8_lossy(&chunk[line_end + 2..]).into_owned();
+        if let Some(id) = text.strip_prefix("id: ").and_then(|rest| rest.lines().next()) {
             events += 1;
             last = Some(id.to_owned());
         }

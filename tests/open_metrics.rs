@@ -135,7 +135,7 @@ fn the_server_keeps_to_the_rules() {
 }
 
 /// The labels that there are; their values are lists in the source.
-const LABELS: [&str; 6] = ["call", "le", "outcome", "reason", "stream", "verdict"];
+const LABELS: [&str; 7] = ["call", "le", "outcome", "reason", "status", "stream", "verdict"];
 
 /// Runs promtool on `input`.
 fn promtool(arguments: &[&str], input: &str) -> Output {

@@ -326,3 +326,20 @@ fn publishing_with_a_token() {
     assert_eq!(post(&[("Authorization", "bearer s3cret")]).status, 200);
     assert_eq!(server.subscribe("/a?last_event_id=earliest").data(), "x");
 }
+
+/// A reader that loses the connection before anything was published has a position all the same.
+#[test]
+fn a_stream_without_events_can_be_resumed() {
+    let server = Server::start(&[]);
+    server.publish("a", "before");
+    let mut client = server.connect();
+    client.send("GET /events/a HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    client.take_through(b"\r\n\r\n");
+    let begun = String::from_utf8(client.take_through(b"\n\n\r\n")).unwrap();
+    let id = begun.lines().find_map(|line| line.strip_prefix("id: ")).unwrap();
+    client.reset();
+    server.publish("a", "meanwhile");
+    let mut back = server.subscribe_with("/a", &[("Last-Event-ID", id)]);
+    assert_eq!(back.field("Pushv-Resumed-From"), Some(id));
+    assert_eq!(back.data(), "meanwhile");
+}

@@ -7,7 +7,7 @@ use super::{Platform, Server};
 use crate::observe::counters::CloseReason;
 use crate::push::cursor::Cursor;
 use crate::push::gap::Gap;
-use crate::push::hub::{Position, Resumption};
+use crate::push::hub::{Position, ResumedFrom, Resumption};
 use crate::push::id::Seq;
 use crate::push::log::FrameNo;
 use crate::push::topic::TopicKey;
@@ -136,7 +136,17 @@ impl<P: Platform> Server<P> {
         self.text.clear();
         // The comment makes sure that something follows the head at once, for clients and proxies
         // that wait for the first byte of a body.
-        let written = write!(self.text, "retry: {retry_ms}\n: {}\n\n", self.hub.epoch());
+        let epoch = self.hub.epoch();
+        let written = match resumption.from {
+            // A position from the start: who loses the connection before the first event comes back
+            // with this id, and has lost nothing. A block of an id alone is no event, but the reader
+            // keeps the id (WHATWG HTML §9.2.6).
+            ResumedFrom::Latest => {
+                let begins_behind = epoch.id(resumption.delivered);
+                write!(self.text, "retry: {retry_ms}\n: {epoch}\nid: {begins_behind}\n\n")
+            }
+            _ => write!(self.text, "retry: {retry_ms}\n: {epoch}\n\n"),
+        };
         debug_assert!(written.is_ok(), "a String takes everything");
         self.write_private(key);
         self.connections[key].delivered = resumption.delivered;

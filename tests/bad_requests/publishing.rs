@@ -71,7 +71,10 @@ fn nothing_is_injected() {
     let retry = bytes.strip_prefix("retry: ").expect("it begins so");
     let epoch = id.split('-').next().expect("an epoch");
     let (_, rest) = retry.split_once('\n').expect("a line");
-    assert_eq!(rest, format!(": {epoch}\n\nid: {id}\nevent: e\ndata: only\n\n"));
+    let begun = rest.strip_prefix(&format!(": {epoch}\nid: {epoch}-")).expect("a position");
+    let (position, rest) = begun.split_once("\n\n").expect("the end of the first block");
+    assert!(position.bytes().all(|byte| byte.is_ascii_digit()), "{position:?}");
+    assert_eq!(rest, format!("id: {id}\nevent: e\ndata: only\n\n"));
     drop(client);
     scene.end();
 }
