@@ -1,0 +1,2 @@
+use super::{Scale, table::Row};
+pub fn run(_: Scale) -> Vec<Row> { vec![] }

@@ -1,0 +1,303 @@
+//! Every system call fails once, at every call of it.
+//!
+//! `strace` replaces the k-th call by an error: the call is not made. That is what the kernel does
+//! for all errors here but two. `EAGAIN` for a send is a lie, because the kernel never saw a full
+//! buffer and so will not announce that there is room; and a result (`retval`) is one, because
+//! bytes that were not sent are said to be. Both serve as controls: what checks the streams must
+//! notice them.
+
+use super::Scale;
+use super::reader::Reader;
+use super::scenario::{self, Seen};
+use super::server::{PATIENCE, Refused, Server, until};
+use super::table::Row;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// A system call, and how it can fail.
+struct Fault {
+    call: &'static str,
+    errors: &'static [&'static str],
+    /// Arguments that make the server use it.
+    arguments: &'static [&'static str],
+    /// How many connections it may cost.
+    broken_max: usize,
+    /// How many descriptors it may leave open.
+    leaked: usize,
+}
+
+const FAULTS: &[Fault] = &[
+    fault("accept4", &["EINTR", "ECONNABORTED", "EPROTO", "EPERM"], 0),
+    fault("accept4", &["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM"], 1),
+    fault("recvfrom", &["EINTR"], 0),
+    fault("recvfrom", &["ECONNRESET", "ETIMEDOUT", "EHOSTUNREACH", "ENOMEM"], 1),
+    fault("sendto", &["EINTR"], 0),
+    fault("sendto", &["EPIPE", "ECONNRESET", "ETIMEDOUT", "EHOSTUNREACH"], 1),
+    fault("sendto", &["ENOBUFS", "ENOMEM", "EPERM"], 1),
+    Fault { arguments: WRITEV, ..fault("writev", &["EINTR"], 0) },
+    Fault { arguments: WRITEV, ..fault("writev", &["EPIPE", "ECONNRESET", "ENOBUFS", "ENOMEM"], 1) },
+    fault("epoll_wait", &["EINTR"], 0),
+    fault("epoll_ctl", &["ENOMEM", "ENOSPC"], 1),
+    fault("setsockopt", &["ENOMEM", "ENOBUFS", "EINVAL"], 1),
+    fault("shutdown", &["ENOTCONN", "ENOBUFS"], 0),
+    // The call is not made: the descriptor stays open, and a peer that waits for an end waits on.
+    Fault { leaked: 1, ..fault("close", &["EINTR", "EIO"], 0) },
+];
+const WRITEV: &[&str] = &["--write-path", "writev"];
+
+const fn fault(call: &'static str, errors: &'static [&'static str], broken_max: usize) -> Fault {
+    Fault { call, errors, arguments: &[], broken_max, leaked: 0 }
+}
+
+/// One run of the scenario.
+struct Run {
+    row: usize,
+    fault: &'static Fault,
+    error: &'static str,
+    at: usize,
+}
+
+pub fn run(scale: Scale) -> Vec<Row> {
+    let mut rows = Vec::new();
+    let mut runs = Vec::new();
+    for fault in FAULTS {
+        let calls = match count_calls(fault) {
+            Ok(calls) => calls,
+            Err(why) => return vec![Row::new("none: a clean run", 1, Err(why))],
+        };
+        // Of errors that are handled alike, one is enough for a first look.
+        for &error in &fault.errors[..scale.of(1, fault.errors.len())] {
+            let places: Vec<usize> = match scale {
+                Scale::Quick => vec![calls.div_ceil(2), calls.saturating_sub(calls / 10).max(1)],
+                Scale::Full => (1..=calls).collect(),
+            };
+            runs.extend(places.into_iter().map(|at| Run { row: rows.len(), fault, error, at }));
+            rows.push(format!("`{}` {error}, at each of {calls} calls", fault.call));
+        }
+    }
+    let outcomes = in_parallel(&runs, |run| injected(run.fault, run.error, run.at));
+    let row = |(nth, name): (usize, String)| {
+        let of_row = runs.iter().zip(&outcomes).filter(|(run, _)| run.row == nth);
+        judge(name, of_row.map(|(run, outcome)| (run, outcome)))
+    };
+    rows.into_iter().enumerate().map(row).collect()
+}
+
+/// What came of a run; `None` if the call was not reached.
+type Outcome = Result<Option<Seen>, String>;
+
+fn injected(fault: &Fault, error: &str, at: usize) -> Outcome {
+    let inject = format!("inject={}:error={error}:when={at}", fault.call);
+    let trace = Trace::new();
+    let seen = scenario::play(trace.start(fault.call, &[&inject], fault.arguments), fault.leaked);
+    // A lost signal is repeated by whoever sent it.
+    let seen = seen.and_then(|seen| match seen.broken > fault.broken_max {
+        true => Err(format!("{} connections were broken off", seen.broken)),
+        false => Ok(seen),
+    });
+    let seen = seen.map_err(|why| format!("at call {at}: {why}"))?;
+    Ok(trace.text().contains("(INJECTED)").then_some(seen))
+}
+
+/// Sums up the runs of one error.
+fn judge<'r>(name: String, runs: impl Iterator<Item = (&'r Run, &'r Outcome)>) -> Row {
+    let (mut unnoticed, mut broken, mut refused, mut lost, mut missed) = (0, 0, 0, 0, 0);
+    let mut wrong = Vec::new();
+    for (_, outcome) in runs {
+        match outcome {
+            Err(why) => wrong.push(why.clone()),
+            Ok(None) => missed += 1,
+            Ok(Some(seen)) if seen.refused => refused += 1,
+            Ok(Some(seen)) if seen.broken > 0 => broken += 1,
+            Ok(Some(seen)) if seen.signal_lost => lost += 1,
+            Ok(Some(_)) => unnoticed += 1,
+        }
+    }
+    let times = unnoticed + broken + refused + lost + wrong.len();
+    if !wrong.is_empty() {
+        wrong.truncate(3);
+        return Row::new(name, times, Err(wrong.join("; ")));
+    }
+    let parts = [
+        (unnoticed, "unnoticed"),
+        (broken, "one connection closed, which resumed"),
+        (refused, "did not start, and said why"),
+        (lost, "a signal had to be sent again"),
+        (missed, "not reached"),
+    ];
+    let parts = parts.iter().filter(|(count, _)| *count > 0);
+    let parts: Vec<String> = parts.map(|(count, what)| format!("{count} {what}")).collect();
+    Row::new(name, times, Ok(parts.join(", ")))
+}
+
+/// How many of these calls a run without faults takes.
+fn count_calls(fault: &Fault) -> Result<usize, String> {
+    let trace = Trace::new();
+    let started = trace.start(fault.call, &[], fault.arguments);
+    let pid = started.as_ref().map_or(0, Server::pid).to_string();
+    let seen = scenario::play(started, 0)?;
+    if seen.broken > 0 || seen.refused {
+        return Err(format!("without a fault: {seen:?}"));
+    }
+    let call = format!(" {}(", fault.call);
+    let text = trace.text();
+    Ok(text.lines().filter(|line| line.starts_with(&pid) && line.contains(&call)).count())
+}
+
+/// The injections that lie.
+pub fn controls(_: Scale) -> Vec<Row> {
+    let sends = fault("sendto", &[], 0);
+    let gathers = Fault { arguments: WRITEV, ..fault("writev", &[], 0) };
+    let row = |what: &str, result| Row::new(format!("{what} (a lie)"), 1, result);
+    vec![
+        row("`sendto` is said to have sent all", bytes_vanish(&sends)),
+        row("`writev` is said to have sent all", bytes_vanish(&gathers)),
+        row("`sendto` is said to have sent 100 bytes", no_room(&sends, "retval=100:when=100")),
+        row("`sendto` EAGAIN", no_room(&sends, "error=EAGAIN:when=100")),
+    ]
+}
+
+/// A call in the middle of the streams is not made, and said to have taken all it was offered:
+/// what checks the streams must see that an event is missing.
+fn bytes_vanish(fault: &Fault) -> Result<String, String> {
+    let (at, length) = nth_event(fault)?;
+    match lie(fault, &format!("retval={length}:when={at}")) {
+        Err(why) if why.starts_with("a malformed stream") || why.starts_with("the event") => {
+            Ok(format!("the checker says: {why}"))
+        }
+        Err(why) => Err(format!("wrong, but not for want of bytes: {why}")),
+        Ok(seen) => Err(format!("nobody has noticed that bytes are missing: {seen:?}")),
+    }
+}
+
+/// A call is said to have found no room. There is room, so the kernel will never announce it.
+fn no_room(fault: &Fault, what: &str) -> Result<String, String> {
+    let seen = lie(fault, what)?;
+    let wait_s = seen.longest_wait.as_secs_f64();
+    match wait_s >= 0.9 && seen.broken == 1 {
+        true => Ok(format!(
+            "the stream waits for room that is not announced; after {wait_s:.1} s the stall \
+             timeout closes the connection, which resumes"
+        )),
+        false => Err(format!("no stall: {seen:?}")),
+    }
+}
+
+fn lie(fault: &Fault, what: &str) -> Result<Seen, String> {
+    let trace = Trace::new();
+    let inject = format!("inject={}:{what}", fault.call);
+    scenario::play(trace.start(fault.call, &[&inject], fault.arguments), 0)
+}
+
+/// Some call that sends an event: which one it is, and how many bytes it sends.
+fn nth_event(fault: &Fault) -> Result<(usize, usize), String> {
+    let trace = Trace::new();
+    let started = trace.start(fault.call, &[], fault.arguments);
+    scenario::play(started, 0)?;
+    let (text, call) = (trace.text(), format!(" {}(", fault.call));
+    let calls = text.lines().filter(|line| line.contains(&call)).enumerate();
+    let mut events = calls.filter(|(_, line)| line.contains("id: id-"));
+    let (nth, line) = events.nth(60).ok_or("no event is sent")?;
+    let length = line.rsplit("= ").next().and_then(|length| length.trim().parse().ok());
+    Ok((nth + 1, length.ok_or("a call without a result")?))
+}
+
+/// `accept4` fails for good: the server must not spin, and what it has must go on.
+pub fn accept_keeps_failing(_: Scale) -> Vec<Row> {
+    let errors = ["EMFILE", "ENOBUFS", "EPERM", "EINVAL", "ENETDOWN"];
+    let row = |error: &&str| {
+        Row::new(format!("`accept4` {error}, for ever"), 1, accept_fails_with(error))
+    };
+    errors.iter().map(row).collect()
+}
+
+fn accept_fails_with(error: &str) -> Result<String, String> {
+    let trace = Trace::new();
+    // Two connections are let in; each of them takes a call more, which finds nobody.
+    let inject = format!("inject=accept4:error={error}:when=5+");
+    let started = trace.start("accept4", &[&inject], &["--heartbeat-ms", "50"]);
+    let server = started.map_err(|refused| format!("{refused:?}"))?;
+    let mut reader = Reader::new(server.public, "t");
+    reader.open()?;
+    let mut publisher = super::publisher::Publisher::new(server.public);
+    publisher.publish("t", "1", b"before")?;
+    let _waits = std::net::TcpStream::connect(server.public).map_err(|error| error.to_string())?;
+    let calls = || trace.text_so_far().matches("accept4(").count();
+    let before = calls();
+    std::thread::sleep(Duration::from_secs(1));
+    let calls = calls() - before;
+    publisher.publish("t", "2", b"after")?;
+    reader.expect(b"before")?;
+    reader.expect(b"after")?;
+    // Twice every 10 ms: once as always, once with the descriptor that is kept in reserve.
+    match (1..=300).contains(&calls) {
+        true => Ok(format!("{calls} calls in a second; streams flow")),
+        false => Err(format!("it spins, or has given up: {calls} calls in a second")),
+    }
+}
+
+/// A file into which strace writes.
+struct Trace(PathBuf);
+
+impl Trace {
+    fn new() -> Trace {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let nth = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("strace-{}-{nth}.log", std::process::id());
+        Trace(PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name))
+    }
+
+    /// Starts a server whose calls of `call` are traced, with these further expressions.
+    fn start(&self, call: &str, inject: &[&str], arguments: &[&str]) -> Result<Server, Refused> {
+        let (file, trace) = (self.0.to_str().unwrap(), format!("trace={call}"));
+        // The tracer is the server's child, not its parent; it stops at these calls alone.
+        let mut wrapper = vec!["strace", "-D", "-f", "--seccomp-bpf", "-o", file, "-e", &trace];
+        wrapper.extend(["-e", "signal=none"]);
+        inject.iter().for_each(|expression| wrapper.extend(["-e", *expression]));
+        wrapper.push("--");
+        let arguments = [scenario::ARGUMENTS, arguments].concat();
+        Server::start_under(&wrapper, &arguments)
+    }
+
+    fn text_so_far(&self) -> String {
+        fs::read_to_string(&self.0).unwrap_or_default()
+    }
+
+    /// What was written, when the server has ended.
+    fn text(&self) -> String {
+        let _unfinished = until(PATIENCE, || self.text_so_far().contains("+++ "));
+        self.text_so_far()
+    }
+}
+
+impl Drop for Trace {
+    fn drop(&mut self) {
+        let _gone = fs::remove_file(&self.0);
+    }
+}
+
+/// Does something with each of `items`, on as many threads as there are processors.
+fn in_parallel<T: Sync, R: Send>(items: &[T], act: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let next = AtomicUsize::new(0);
+    let results = Mutex::new(Vec::with_capacity(items.len()));
+    let workers = std::thread::available_parallelism().map_or(1, usize::from).clamp(1, 8);
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                while let Some((nth, item)) = {
+                    let nth = next.fetch_add(1, Ordering::Relaxed);
+                    items.get(nth).map(|item| (nth, item))
+                } {
+                    let result = act(item);
+                    results.lock().unwrap().push((nth, result));
+                }
+            });
+        }
+    });
+    let mut results = results.into_inner().unwrap();
+    results.sort_unstable_by_key(|(nth, _)| *nth);
+    results.into_iter().map(|(_, result)| result).collect()
+}
