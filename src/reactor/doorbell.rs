@@ -35,8 +35,13 @@ impl Doorbell {
     /// It has rung: takes all bytes, and gives what is to be done.
     pub(super) fn answer(&mut self) -> Option<Command> {
         let (mut rings, mut buffer) = (0, [0; 64]);
-        while let Ok(count @ 1..) = self.socket.read(&mut buffer) {
-            rings += count;
+        loop {
+            match self.socket.read(&mut buffer) {
+                Ok(count @ 1..) => rings += count,
+                // What is left behind would not be announced again.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Ok(0) | Err(_) => break,
+            }
         }
         if rings > 0 { (self.answer)(rings) } else { None }
     }

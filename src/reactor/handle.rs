@@ -61,7 +61,12 @@ impl Handle {
         if self.woken.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
-        self.waker.wake().map_err(|_| Gone)
+        loop {
+            match self.waker.wake() {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                woken => return woken.map_err(|_| Gone),
+            }
+        }
     }
 }
 
