@@ -46,8 +46,9 @@ pub fn run(matches: &ArgMatches) -> Result<(), Failure> {
         (config.demo, config.stdin.clone(), config.limits.event_bytes_max);
     let failed = |error: io::Error| Failure::Failed(error.to_string());
     let mut reactor = Reactor::bind(config).map_err(failed)?;
-    announce(&reactor, demo);
     listen_to_signals(&mut reactor, sources).map_err(failed)?;
+    // Whoever reads this may send signals.
+    announce(&reactor, demo);
     if demo {
         feed::start(Clock, reactor.handle()).map_err(failed)?;
     }
