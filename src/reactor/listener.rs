@@ -34,6 +34,8 @@ pub(super) struct Listener {
     reserve: Option<File>,
     /// No use to try before then.
     stalled_until: Option<Instant>,
+    /// When it was last said in the log that accepting fails.
+    complained: Option<Instant>,
 }
 
 impl Listener {
@@ -74,6 +76,7 @@ impl Listener {
             accepted: 0,
             reserve,
             stalled_until: None,
+            complained: None,
         })
     }
 
@@ -122,7 +125,13 @@ impl Listener {
                     self.refuse_one(&error, counters);
                 }
                 // The connection that was announced has failed; the next one may not have.
-                Err(_) => self.accepted += 1,
+                Err(error) if is_of_the_connection(&error) => self.accepted += 1,
+                // Whatever it is, it may last: without a pause it would fill the loop.
+                Err(error) => {
+                    self.complain(&error);
+                    counters.accept_errors += 1;
+                    self.stall();
+                }
             }
         }
         self.accepted = 0;
@@ -132,9 +141,7 @@ impl Listener {
     /// Accepts one connection with the reserved descriptor and closes it. If even that fails,
     /// waits.
     fn refuse_one(&mut self, error: &io::Error, counters: &mut Counters) {
-        if self.stalled_until.is_none() {
-            log::warn!("{}: accept: {error}", self.address);
-        }
+        self.complain(error);
         drop(self.reserve.take());
         match self.socket.accept() {
             Ok(refused) => {
@@ -147,6 +154,19 @@ impl Listener {
         self.reserve = File::open("/dev/null").ok();
         // Others may take the descriptor first. Then, and after each refusal, a pause keeps this
         // from filling the loop.
+        self.stall();
+    }
+
+    /// Says why nobody is let in, now and then: it may be tried a hundred times a second.
+    fn complain(&mut self, error: &io::Error) {
+        let now = Instant::now();
+        if self.complained.is_none_or(|before| now - before >= COMPLAIN_EVERY) {
+            self.complained = Some(now);
+            log::warn!("{}: accept: {error}", self.address);
+        }
+    }
+
+    fn stall(&mut self) {
         self.stalled_until = Some(Instant::now() + RETRY_AFTER);
     }
 
@@ -169,4 +189,12 @@ fn is_want_of_resources(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
 }
 
+/// Errors of `accept4` that the kernel takes from the connection it would have given; that one is
+/// gone with it (accept(2), "Error handling").
+fn is_of_the_connection(error: &io::Error) -> bool {
+    let interrupted = error.kind() == ErrorKind::Interrupted;
+    interrupted || matches!(error.raw_os_error(), Some(libc::ECONNABORTED | libc::EPROTO))
+}
+
+const COMPLAIN_EVERY: Duration = Duration::from_secs(1);
 const RETRY_AFTER: Duration = Duration::from_millis(10);
