@@ -89,10 +89,13 @@ fn main() -> ExitCode {
     let _as_it_is = pushv::sys::set_descriptor_limit(u64::MAX);
     let mut scale = Scale::Quick;
     let mut only: Option<String> = None;
+    let mut inside = false;
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--full" => scale = Scale::Full,
+            "--quick" => scale = Scale::Quick,
+            network::INSIDE => inside = true,
             // Of the arguments of an ordinary test program those that matter here.
             "--list" => {
                 CASES.iter().for_each(|case| println!("{}: test", case.name));
@@ -102,6 +105,10 @@ fn main() -> ExitCode {
             flag if flag.starts_with('-') => {}
             name => only = Some(name.to_owned()),
         }
+    }
+    if inside {
+        network::inside(scale);
+        return ExitCode::SUCCESS;
     }
     let chosen = CASES.iter().filter(|case| only.as_deref().is_none_or(|only| case.name == only));
     let rows: Vec<Row> = chosen.flat_map(|case| perform(case, scale)).collect();
