@@ -368,6 +368,18 @@ impl<P: Platform> Server<P> {
         }
     }
 
+    /// Whether a stream is to be closed because it was overrun, and cannot be told so: it takes no
+    /// bytes. Its reader sees that it was cut, and comes back with an id from before the loss.
+    pub(super) fn is_overrun_for_good(&self, key: u32) -> bool {
+        let connection = &self.connections[key];
+        connection.blocked
+            && connection.cursors.as_slice().iter().any(|cursor| {
+                let topic = &self.hub.topics()[cursor.topic as usize];
+                cursor.next < topic.log.first()
+                    && self.deliveries.of(&topic.name).overrun == Overrun::Close
+            })
+    }
+
     /// Ends a stream behind what it has got so far: from here on no event may reach it.
     fn cut_off(&mut self, key: u32, reason: CloseReason) {
         self.unsubscribe(key);

@@ -131,6 +131,9 @@ impl<P: Platform> Server<P> {
         {
             return self.close(key, CloseReason::Stalled);
         }
+        if self.is_overrun_for_good(key) {
+            return self.close(key, CloseReason::Overrun);
+        }
         match &connection.phase {
             Phase::Head => self.look_at_head(key, in_phase_ms),
             Phase::Body(body) if matches!(body.sink, Sink::Feed(_)) => {
