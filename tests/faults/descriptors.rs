@@ -3,8 +3,9 @@
 use super::Scale;
 use super::publisher::Publisher;
 use super::reader::Reader;
-use super::server::{self, PATIENCE, Server};
+use super::server::{self, PATIENCE, Server, until};
 use super::table::Row;
+use std::collections::BTreeSet;
 use std::io::{ErrorKind, Read as _};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -23,13 +24,13 @@ fn exhaust(connects: usize) -> Result<String, String> {
     publisher.publish("t", "0", b"0")?;
     readers.iter_mut().try_for_each(|reader| reader.expect(b"0"))?;
     let descriptors = server.descriptors();
-    limit_descriptors(&server, highest_descriptor(&server)? + 3)?;
+    limit_descriptors(&server, limit_with_room(&server, 2)?)?;
 
     let connect = |_| TcpStream::connect(server.public).map_err(|error| error.to_string());
     let crowd = (0..connects).map(connect).collect::<Result<Vec<_>, _>>()?;
-    let mut share = 0.0;
+    let begun = Instant::now();
     let mut flowing = Ok(());
-    share += server.cpu_share(|| {
+    let share = server.cpu_share(|| {
         flowing = (1..=20u8).try_for_each(|nth| {
             std::thread::sleep(Duration::from_millis(50));
             publisher.publish("t", &nth.to_string(), nth.to_string().as_bytes())?;
@@ -37,11 +38,10 @@ fn exhaust(connects: usize) -> Result<String, String> {
         });
     });
     flowing?;
-    let begun = Instant::now();
-    let refused = crowd.iter().map(is_refused).collect::<Result<Vec<_>, _>>()?;
-    let refused = refused.iter().filter(|refused| **refused).count();
-    let refusing = begun.elapsed() + Duration::from_secs(1);
-    if refused < connects - 3 {
+    let refusals = || crowd.iter().filter(|socket| is_refused(socket)).count();
+    let _some_may_wait = until(PATIENCE, || refusals() >= connects - 2);
+    let (refused, refusing) = (refusals(), begun.elapsed());
+    if refused < connects - 2 {
         return Err(format!("{refused} of {connects} were refused"));
     }
     // Descriptors become free again.
@@ -71,27 +71,22 @@ fn exhaust(connects: usize) -> Result<String, String> {
     ))
 }
 
-/// Whether the server has closed a connection on which nothing was said. The first ones may have
-/// been let in; those wait.
-fn is_refused(mut socket: &TcpStream) -> Result<bool, String> {
-    let patience = Duration::from_millis(200).max(PATIENCE / 4);
-    socket.set_read_timeout(Some(patience)).map_err(|error| error.to_string())?;
-    match socket.read(&mut [0]) {
-        Ok(0) => Ok(true),
-        Err(error) if error.kind() == ErrorKind::ConnectionReset => Ok(true),
-        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-            Ok(false)
-        }
-        other => Err(format!("{other:?} on a connection that says nothing")),
+/// Whether the server has closed a connection, on which nothing was said.
+fn is_refused(mut socket: &TcpStream) -> bool {
+    match socket.set_nonblocking(true).and_then(|()| socket.read(&mut [0])) {
+        Ok(count) => count == 0,
+        Err(error) => error.kind() == ErrorKind::ConnectionReset,
     }
 }
 
-/// The largest number of a descriptor that is open.
-pub fn highest_descriptor(server: &Server) -> Result<u64, String> {
+/// The limit at which so many descriptors more can be had.
+fn limit_with_room(server: &Server, room: u64) -> Result<u64, String> {
     let folder = std::fs::read_dir(format!("/proc/{}/fd", server.pid()));
     let folder = folder.map_err(|error| error.to_string())?;
     let numbers = folder.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    numbers.max().ok_or_else(|| "it has no descriptors".into())
+    let open: BTreeSet<u64> = numbers.collect();
+    let free = (0..).filter(|number| !open.contains(number));
+    Ok(free.take(room as usize).max().unwrap_or(0) + 1)
 }
 
 /// Sets the limit in force, which is one above the largest number that a descriptor may have.

@@ -28,6 +28,7 @@ mod signals;
 mod slow_readers;
 mod sweep;
 mod table;
+mod trace;
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -71,7 +72,7 @@ const CASES: &[Case] = &[
     case("signals", &["unshare"], true, signals::run),
     case("network", &["ip", "iptables", "tc", "unshare", "nsenter"], true, network::run),
     case("memory", &[], true, memory::run),
-    case("short-writes", &[], false, short_writes::run),
+    case("short-writes", &["strace"], false, short_writes::run),
     case("slow-readers", &["ss"], false, slow_readers::run),
 ];
 

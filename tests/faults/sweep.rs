@@ -9,10 +9,9 @@
 use super::Scale;
 use super::reader::Reader;
 use super::scenario::{self, Seen};
-use super::server::{PATIENCE, Refused, Server, until};
+use super::server::{Refused, Server};
 use super::table::Row;
-use std::fs;
-use std::path::PathBuf;
+use super::trace::Trace;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -50,6 +49,13 @@ const WRITEV: &[&str] = &["--write-path", "writev"];
 
 const fn fault(call: &'static str, errors: &'static [&'static str], broken_max: usize) -> Fault {
     Fault { call, errors, arguments: &[], broken_max, leaked: 0 }
+}
+
+impl Fault {
+    fn start(&self, trace: &Trace, inject: &[&str]) -> Result<Server, Refused> {
+        let arguments = [scenario::ARGUMENTS, self.arguments].concat();
+        trace.start(self.call, inject, &arguments)
+    }
 }
 
 /// One run of the scenario.
@@ -92,7 +98,7 @@ type Outcome = Result<Option<Seen>, String>;
 fn injected(fault: &Fault, error: &str, at: usize) -> Outcome {
     let inject = format!("inject={}:error={error}:when={at}", fault.call);
     let trace = Trace::new();
-    let seen = scenario::play(trace.start(fault.call, &[&inject], fault.arguments), fault.leaked);
+    let seen = scenario::play(fault.start(&trace, &[&inject]), fault.leaked);
     // A lost signal is repeated by whoever sent it.
     let seen = seen.and_then(|seen| match seen.broken > fault.broken_max {
         true => Err(format!("{} connections were broken off", seen.broken)),
@@ -136,7 +142,7 @@ fn judge<'r>(name: String, runs: impl Iterator<Item = (&'r Run, &'r Outcome)>) -
 /// How many of these calls a run without faults takes.
 fn count_calls(fault: &Fault) -> Result<usize, String> {
     let trace = Trace::new();
-    let started = trace.start(fault.call, &[], fault.arguments);
+    let started = fault.start(&trace, &[]);
     let pid = started.as_ref().map_or(0, Server::pid).to_string();
     let seen = scenario::play(started, 0)?;
     if seen.broken > 0 || seen.refused {
@@ -189,13 +195,13 @@ fn no_room(fault: &Fault, what: &str) -> Result<String, String> {
 fn lie(fault: &Fault, what: &str) -> Result<Seen, String> {
     let trace = Trace::new();
     let inject = format!("inject={}:{what}", fault.call);
-    scenario::play(trace.start(fault.call, &[&inject], fault.arguments), 0)
+    scenario::play(fault.start(&trace, &[&inject]), 0)
 }
 
 /// Some call that sends an event: which one it is, and how many bytes it sends.
 fn nth_event(fault: &Fault) -> Result<(usize, usize), String> {
     let trace = Trace::new();
-    let started = trace.start(fault.call, &[], fault.arguments);
+    let started = fault.start(&trace, &[]);
     scenario::play(started, 0)?;
     let (text, call) = (trace.text(), format!(" {}(", fault.call));
     let calls = text.lines().filter(|line| line.contains(&call)).enumerate();
@@ -236,46 +242,6 @@ fn accept_fails_with(error: &str) -> Result<String, String> {
     match (1..=300).contains(&calls) {
         true => Ok(format!("{calls} calls in a second; streams flow")),
         false => Err(format!("it spins, or has given up: {calls} calls in a second")),
-    }
-}
-
-/// A file into which strace writes.
-struct Trace(PathBuf);
-
-impl Trace {
-    fn new() -> Trace {
-        static COUNT: AtomicUsize = AtomicUsize::new(0);
-        let nth = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("strace-{}-{nth}.log", std::process::id());
-        Trace(PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name))
-    }
-
-    /// Starts a server whose calls of `call` are traced, with these further expressions.
-    fn start(&self, call: &str, inject: &[&str], arguments: &[&str]) -> Result<Server, Refused> {
-        let (file, trace) = (self.0.to_str().unwrap(), format!("trace={call}"));
-        // The tracer is the server's child, not its parent; it stops at these calls alone.
-        let mut wrapper = vec!["strace", "-D", "-f", "--seccomp-bpf", "-o", file, "-e", &trace];
-        wrapper.extend(["-e", "signal=none"]);
-        inject.iter().for_each(|expression| wrapper.extend(["-e", *expression]));
-        wrapper.push("--");
-        let arguments = [scenario::ARGUMENTS, arguments].concat();
-        Server::start_under(&wrapper, &arguments)
-    }
-
-    fn text_so_far(&self) -> String {
-        fs::read_to_string(&self.0).unwrap_or_default()
-    }
-
-    /// What was written, when the server has ended.
-    fn text(&self) -> String {
-        let _unfinished = until(PATIENCE, || self.text_so_far().contains("+++ "));
-        self.text_so_far()
-    }
-}
-
-impl Drop for Trace {
-    fn drop(&mut self) {
-        let _gone = fs::remove_file(&self.0);
     }
 }
 
