@@ -134,10 +134,13 @@ impl Reactor {
         self.server.begin_turn();
         let turns = &mut self.server.counters_mut().turns;
         turns.turns += 1;
+        let before = turns.events;
         for event in events {
             self.server.counters_mut().turns.events += 1;
             self.dispatch(event);
         }
+        let seen = self.server.counters().turns.events - before;
+        self.server.note_readiness(seen < READINESS_PER_TURN as u64);
         self.take_inbox();
         self.accept();
         self.server.end_turn();

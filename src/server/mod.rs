@@ -101,6 +101,10 @@ pub struct Server<P: Platform> {
     closing: Vec<(u32, CloseReason)>,
     flushes: Flushes,
     sweep: Sweep,
+    /// Turns in a row that may not have seen all readiness there was.
+    incomplete_turns: u32,
+    /// The process was not running before this turn.
+    absent: bool,
     shutdown: Shutdown,
     adaptation: Adaptation,
     /// The topic of `/live`, which is not the public's and is not counted with theirs.
@@ -157,6 +161,8 @@ impl<P: Platform> Server<P> {
             closing: Vec::new(),
             flushes: Flushes::default(),
             sweep,
+            incomplete_turns: 0,
+            absent: false,
             shutdown: Shutdown::Running,
             adaptation: Adaptation {
                 controller: Controller::new(&config.adapt),
@@ -183,7 +189,11 @@ impl<P: Platform> Server<P> {
 
     /// Begins a turn: reads the clock.
     pub fn begin_turn(&mut self) {
-        self.now_ns = self.platform.now_ns();
+        let now_ns = self.platform.now_ns();
+        // With connections there is a turn every 50 ms. If there was none for so long, the process
+        // was not running, and the report of this turn may be from before.
+        self.absent = now_ns.saturating_sub(self.now_ns) > ABSENCE_NS && self.connections.len() > 0;
+        self.now_ns = now_ns;
         self.flushes.begin_turn();
         let unix_s = self.platform.unix_s();
         if self.date.unix_s != unix_s || self.date.text.is_empty() {
@@ -281,6 +291,18 @@ impl<P: Platform> Server<P> {
             self.counters.turns.unblocked += 1;
             self.flush_unblocked(token.key);
         }
+    }
+
+    /// Notes whether this turn has seen all readiness that the kernel had to report. While it has
+    /// not, nobody is accused of having done nothing.
+    pub fn note_readiness(&mut self, complete: bool) {
+        self.incomplete_turns = if complete { 0 } else { self.incomplete_turns.saturating_add(1) };
+    }
+
+    /// Whether somebody's progress may still be unseen. After a while that is no excuse any more:
+    /// under a load that never ends, deadlines have to be kept all the same.
+    fn is_readiness_unseen(&self) -> bool {
+        self.absent || (1..INCOMPLETE_TURNS_MAX).contains(&self.incomplete_turns)
     }
 
     /// Adopts another configuration as far as that can be done while running, and gives the names
@@ -450,6 +472,8 @@ impl<P: Platform> Server<P> {
 }
 
 /// What one call of `read` takes at most.
+const ABSENCE_NS: u64 = 1_000_000_000;
+const INCOMPLETE_TURNS_MAX: u32 = 64;
 const READ_BUFFER_BYTES: usize = 64 << 10;
 
 /// What the tests look at.

@@ -104,7 +104,13 @@ impl Sweep {
 
 impl<P: Platform> Server<P> {
     /// Looks at as many connections as are due, for one slice of time at most.
+    ///
+    /// Not while the kernel has more to report: after the process was stopped, say, time has passed
+    /// that nobody has made use of, and what would show progress may be in the next turn's report.
     pub(super) fn sweep(&mut self) {
+        if self.is_readiness_unseen() {
+            return;
+        }
         if self.now_ns >= self.sweep.next_ns {
             self.sweep.next_ns = self.now_ns + self.sweep.tick_ns;
             let slots = self.connections.slots();
