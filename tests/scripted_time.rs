@@ -18,7 +18,7 @@ const SUBSCRIBERS: usize = 15_000;
 const WRITE_NS: u64 = 5_000;
 
 #[derive(Clone, Default)]
-struct Clock(Rc<Cell<u64>>);
+struct Clock(Rc<Cell<u64>>, Rc<Cell<u64>>);
 
 impl Platform for Clock {
     type Socket = Socket;
@@ -28,7 +28,7 @@ impl Platform for Clock {
     }
 
     fn unix_s(&self) -> u64 {
-        0
+        self.1.get()
     }
 }
 
@@ -219,4 +219,28 @@ fn a_drain_does_not_wait_for_subscribers_to_close() {
     scene.pass(Duration::from_secs(1));
     assert!(scene.server.is_over());
     assert!(client.received.borrow().ends_with(b"\r\n0\r\n\r\n"));
+}
+
+/// The date is set, far ahead and far back: that changes what the server writes as the date, and
+/// nothing else. All times are taken from a clock that nobody sets (`CLOCK_MONOTONIC`).
+#[test]
+fn setting_the_date_moves_no_deadline() {
+    let mut scene = Scene::new(Config::default());
+    let (token, client) = scene.subscribe(10_000);
+    for unix_s in [2_000_000_000, 5, 1_000_000_000] {
+        scene.clock.1.set(unix_s);
+        let before = client.received.borrow().len();
+        scene.pass(Duration::from_secs(10));
+        assert_eq!(client.received.borrow().len(), before, "no heartbeat in 10 s");
+        scene.publish("x");
+        scene.turn(|_| {});
+        assert!(client.received.borrow().ends_with(b"data: x\n\n\r\n"));
+    }
+    scene.pass(Duration::from_secs(17));
+    assert_eq!(scene.server.counters().heartbeats, 1);
+    assert!(scene.server.socket_mut(token).is_some(), "it is still connected");
+    let (_, late) = scene.subscribe(10_000);
+    scene.turn(|_| {});
+    let head = String::from_utf8(late.received.borrow().clone()).unwrap();
+    assert!(head.contains("Date: Sun, 09 Sep 2001 01:46:40 GMT\r\n"), "{head}");
 }

@@ -41,7 +41,9 @@ fn flood(publishes: usize) -> Result<String, String> {
     ceiling.check(&mut server)?;
     let seen = ceiling.peak_mib();
     server.drain()?;
-    Ok(format!("{taken} taken, {refused} refused with 503; at most {seen} MiB; a small stream is exact"))
+    Ok(format!(
+        "{taken} taken, {refused} refused with 503; at most {seen} MiB; a small stream is exact"
+    ))
 }
 
 fn many_topics(topics: usize) -> Result<String, String> {
@@ -52,7 +54,11 @@ fn many_topics(topics: usize) -> Result<String, String> {
     let name = |nth: usize| format!("topic-{nth}");
     let (mut taken, mut refused) = (Vec::new(), 0);
     for nth in 0..topics {
-        match publisher.post(&format!("/events/{}", name(nth)), "text/plain", name(nth).as_bytes())? {
+        match publisher.post(
+            &format!("/events/{}", name(nth)),
+            "text/plain",
+            name(nth).as_bytes(),
+        )? {
             200 => taken.push(nth),
             503 => refused += 1,
             status => return Err(format!("a publish is answered with {status}")),
@@ -68,7 +74,9 @@ fn many_topics(topics: usize) -> Result<String, String> {
     }
     server.drain()?;
     let taken = taken.len();
-    Ok(format!("{taken} taken, {refused} refused with 503; {each_bytes} bytes per topic; what was acknowledged is there"))
+    Ok(format!(
+        "{taken} taken, {refused} refused with 503; {each_bytes} bytes per topic; what was acknowledged is there"
+    ))
 }
 
 fn serve(arguments: &[&str]) -> Server {

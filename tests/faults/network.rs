@@ -76,8 +76,7 @@ impl Links {
         for (name, net) in [("good", 77), ("bad", 78)] {
             let there = format!("{name}-s");
             let (ours, theirs) = (format!("10.{net}.0.1/24"), format!("10.{net}.0.2/24"));
-            let veth =
-                ["link", "add", name, "type", "veth", "peer", "name", &there, "netns", &pid];
+            let veth = ["link", "add", name, "type", "veth", "peer", "name", &there, "netns", &pid];
             server::run("ip", &veth)?;
             server::run("ip", &["addr", "add", &ours, "dev", name])?;
             server::run("ip", &["link", "set", name, "up"])?;
@@ -108,7 +107,8 @@ impl Links {
             ("--tcp-user-timeout-ms", "1500"),
             ("--stall-timeout-ms", "10000"),
         ];
-        let arguments: Vec<&str> = arguments.iter().flat_map(|(flag, value)| [*flag, value]).collect();
+        let arguments: Vec<&str> =
+            arguments.iter().flat_map(|(flag, value)| [*flag, value]).collect();
         let started = Server::start_under(&wrapper, &arguments);
         let server = started.map_err(|refused| format!("{refused:?}"))?;
         let port = server.public.port();
@@ -116,7 +116,8 @@ impl Links {
         let mut publisher = Publisher::new(at(77));
         publisher.token = Some(TOKEN);
         publisher.publish("t", "first", b"first")?;
-        let readers = |net| -> Vec<Reader> { (0..count).map(|_| Reader::new(at(net), "t")).collect() };
+        let readers =
+            |net| -> Vec<Reader> { (0..count).map(|_| Reader::new(at(net), "t")).collect() };
         let mut scene = Scene { server, publisher, good: readers(77), bad: readers(78) };
         scene.good.iter_mut().chain(&mut scene.bad).try_for_each(Reader::open)?;
         Ok(scene)
@@ -148,9 +149,8 @@ impl Scene {
     }
 
     fn catch_up(&mut self, events: std::ops::Range<usize>) -> Result<(), String> {
-        let read = |reader: &mut Reader| {
-            events.clone().try_for_each(|nth| reader.expect(&data(nth)))
-        };
+        let read =
+            |reader: &mut Reader| events.clone().try_for_each(|nth| reader.expect(&data(nth)));
         self.bad.iter_mut().try_for_each(read)
     }
 
@@ -204,7 +204,9 @@ fn dropped(links: &Links, count: usize) -> Result<String, String> {
 
 fn closed_after(took: Duration) -> String {
     let took_s = took.as_secs_f64();
-    format!("closed after {took_s:.1} s (TCP_USER_TIMEOUT 1.5 s); they resume, and have missed nothing")
+    format!(
+        "closed after {took_s:.1} s (TCP_USER_TIMEOUT 1.5 s); they resume, and have missed nothing"
+    )
 }
 
 fn lossy(links: &Links, count: usize) -> Result<String, String> {
@@ -215,7 +217,8 @@ fn lossy(links: &Links, count: usize) -> Result<String, String> {
         return Ok(format!("not tried: {why}"));
     }
     let limit = "root tbf rate 256kbit burst 4kb latency 400ms";
-    let limit: Vec<&str> = ["qdisc", "add", "dev", "bad-s"].into_iter().chain(limit.split(' ')).collect();
+    let limit: Vec<&str> =
+        ["qdisc", "add", "dev", "bad-s"].into_iter().chain(limit.split(' ')).collect();
     links.there("tc", &limit)?;
     let mut scene = links.serve(count)?;
     let begun = Instant::now();

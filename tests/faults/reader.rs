@@ -35,7 +35,11 @@ struct Connection {
 #[derive(Debug, PartialEq, Eq)]
 pub enum Next {
     Opened,
-    Event { name: String, data: Vec<u8>, id: String },
+    Event {
+        name: String,
+        data: Vec<u8>,
+        id: String,
+    },
     /// The stream has ended in order.
     Ended,
     /// The connection has ended, and the stream was not over.
@@ -98,6 +102,25 @@ impl Reader {
             }
         }
         Err(format!("no event in {ATTEMPTS} attempts"))
+    }
+
+    /// Reads what has come, and no more; gives how many events that were.
+    ///
+    /// # Errors
+    /// What is wrong with the stream.
+    pub fn take_what_is_there(&mut self) -> Result<usize, String> {
+        let set = |reader: &Reader, on| reader.socket().map(|socket| socket.set_nonblocking(on));
+        set(self, true);
+        let mut events = 0;
+        loop {
+            match self.next() {
+                Ok(Next::Event { .. }) => events += 1,
+                Err(why) if why.starts_with("silence") => break,
+                other => return Err(format!("{other:?}")),
+            }
+        }
+        set(self, false);
+        Ok(events)
     }
 
     /// Reads to the end of the stream, in which no event may come.
@@ -165,7 +188,9 @@ impl Reader {
                 }
                 Ok(count) => connection.unread = 0..count,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) =>
+                {
                     return Err(format!("silence for {} s", PATIENCE.as_secs()));
                 }
                 Err(error) => return Ok(self.end(StreamEnd::Cut, &error.to_string())),

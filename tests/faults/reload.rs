@@ -46,7 +46,8 @@ impl Drop for File {
 fn without_descriptors() -> Result<String, String> {
     let file = File::new("faults-emfile.toml");
     let mut server = Server::start(&["--config", file.path(), "--log", "info"]);
-    let (mut reader, mut publisher) = (Reader::new(server.public, "t"), Publisher::new(server.public));
+    let (mut reader, mut publisher) =
+        (Reader::new(server.public, "t"), Publisher::new(server.public));
     reader.open()?;
     publisher.publish("t", "0", b"0")?;
     // Those that are open stay so; no further one can be had.

@@ -10,7 +10,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 pub fn run(scale: Scale) -> Vec<Row> {
-    let (crowd, early) = (scale.of(500, 5000), scale.of(200, 2000));
+    let (crowd, early) = (scale.of(500, 10_000), scale.of(200, 2000));
     vec![
         Row::new("RST from all at once, during a broadcast", crowd, storm(crowd)),
         Row::new("RST before the server has accepted", early, before_accept(early)),

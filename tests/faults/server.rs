@@ -135,6 +135,15 @@ impl Server {
         value.unwrap_or_else(|| panic!("no {name} in\n{text}")).parse::<f64>().unwrap() as u64
     }
 
+    /// Turns knobs, named in JSON.
+    ///
+    /// # Errors
+    /// That it did not take them.
+    pub fn patch_knobs(&self, json: &str) -> Result<(), String> {
+        let url = pushv::client::url::Url::parse(&format!("http://{}/knobs", self.admin))?;
+        pushv::client::exchange::patch(&url, json).map(drop)
+    }
+
     /// Waits until a metric has reached `at_least`.
     ///
     /// # Errors

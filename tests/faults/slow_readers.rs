@@ -42,7 +42,8 @@ fn good_readers(server: &Server, seconds: &str) -> Result<u64, String> {
     let arguments: Vec<&str> =
         ["load", &url].into_iter().chain(arguments.split(' ')).chain([seconds]).collect();
     let json = server::run(env!("CARGO_BIN_EXE_pushv"), &arguments)?;
-    let report: serde_json::Value = serde_json::from_str(&json).map_err(|error| error.to_string())?;
+    let report: serde_json::Value =
+        serde_json::from_str(&json).map_err(|error| error.to_string())?;
     report["latency_ns"]["p99"].as_u64().ok_or_else(|| format!("no p99 in {json}"))
 }
 

@@ -17,7 +17,12 @@ impl Trace {
     }
 
     /// Starts a server whose calls of `calls` are traced, with these further expressions.
-    pub fn start(&self, calls: &str, inject: &[&str], arguments: &[&str]) -> Result<Server, Refused> {
+    pub fn start(
+        &self,
+        calls: &str,
+        inject: &[&str],
+        arguments: &[&str],
+    ) -> Result<Server, Refused> {
         let (file, trace) = (self.0.to_str().unwrap(), format!("trace={calls}"));
         // The tracer is the server's child, not its parent; it stops at these calls alone.
         let mut wrapper = vec!["strace", "-D", "-f", "--seccomp-bpf", "-o", file, "-e", &trace];
