@@ -32,7 +32,7 @@ pub fn inside(scale: Scale) {
         [
             ("a link goes down without a word", scale.of(5, 50), vanish as fn(&_, _) -> _),
             ("packets of some are dropped, one way", scale.of(5, 50), dropped),
-            ("2 % of packets lost, 256 kbit/s", scale.of(3, 20), lossy),
+            ("2 % of packets lost, 256 kbit/s", scale.of(3, 10), lossy),
         ]
         .map(|(fault, count, act)| Row::new(fault, count, act(&links, count)))
     });
@@ -97,14 +97,14 @@ impl Links {
     }
 
     /// A server over there, with subscribers over the good link and over the bad one.
-    fn serve(&self, count: usize) -> Result<Scene, String> {
+    fn serve(&self, count: usize, user_timeout_ms: u32) -> Result<Scene, String> {
         let pid = self.pid();
         let token = format!("PUSHV_PUBLISH_TOKEN={TOKEN}");
         let wrapper = ["nsenter", "-t", &pid, "-n", "--", "env", &token];
         let arguments = [
             ("--listen", "0.0.0.0:0"),
             ("--heartbeat-ms", "200"),
-            ("--tcp-user-timeout-ms", "1500"),
+            ("--tcp-user-timeout-ms", &*user_timeout_ms.to_string()),
             ("--stall-timeout-ms", "10000"),
         ];
         let arguments: Vec<&str> =
@@ -174,7 +174,7 @@ impl Scene {
 }
 
 fn vanish(links: &Links, count: usize) -> Result<String, String> {
-    let mut scene = links.serve(count)?;
+    let mut scene = links.serve(count, 1500)?;
     scene.publish(0..5)?;
     scene.catch_up(0..5)?;
     server::run("ip", &["link", "set", "bad", "down"])?;
@@ -187,7 +187,7 @@ fn vanish(links: &Links, count: usize) -> Result<String, String> {
 }
 
 fn dropped(links: &Links, count: usize) -> Result<String, String> {
-    let mut scene = links.serve(count)?;
+    let mut scene = links.serve(count, 1500)?;
     scene.publish(0..5)?;
     scene.catch_up(0..5)?;
     // What they send arrives, which is acknowledgements and no more.
@@ -220,7 +220,7 @@ fn lossy(links: &Links, count: usize) -> Result<String, String> {
     let limit: Vec<&str> =
         ["qdisc", "add", "dev", "bad-s"].into_iter().chain(limit.split(' ')).collect();
     links.there("tc", &limit)?;
-    let mut scene = links.serve(count)?;
+    let mut scene = links.serve(count, 60_000)?;
     let begun = Instant::now();
     scene.publish(0..EVENTS)?;
     let good = begun.elapsed();
