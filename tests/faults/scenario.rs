@@ -32,7 +32,8 @@ pub fn play(started: Result<Server, Refused>, leaked: usize) -> Result<Seen, Str
         Ok(server) => server,
         Err(refused) => return refusal(&refused),
     };
-    let mut readers: Vec<Reader> = (0..3).map(|_| Reader::new(server.public, "t")).collect();
+    let mut readers: Vec<Reader> =
+        (0..3).map(|_| Reader::new(server.public, FROM_THE_START)).collect();
     let mut publisher = Publisher::new(server.public);
     readers.iter_mut().try_for_each(Reader::open)?;
     // Only now is it certain that the server has opened all that it keeps open.
@@ -131,7 +132,12 @@ pub const ARGUMENTS: &[&str] = &[
     "1000",
     "--drain-ms",
     "3000",
+    // So that a stream in which an event is missing is silent, which is noticed.
+    "--heartbeat",
+    "off",
 ];
+/// Whoever has seen no event yet has no id to come back with: it has to say where to begin.
+const FROM_THE_START: &str = "t?last_event_id=earliest";
 const EVENTS: usize = 50;
 const LEAVES: usize = 15;
 const RETURNS: usize = 20;
