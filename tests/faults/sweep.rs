@@ -99,7 +99,7 @@ pub fn run(scale: Scale) -> Vec<Row> {
     let outcomes = in_parallel(&runs, |run| injected(run.fault, run.error, run.at));
     let row = |(nth, name): (usize, String)| {
         let of_row = runs.iter().zip(&outcomes).filter(|(run, _)| run.row == nth);
-        judge(name, of_row.map(|(run, outcome)| (run, outcome)))
+        judge(name, of_row.map(|(_, outcome)| outcome))
     };
     rows.into_iter().enumerate().map(row).collect()
 }
@@ -131,10 +131,10 @@ fn injected(fault: &Fault, error: &str, at: usize) -> Outcome {
 }
 
 /// Sums up the runs of one error.
-fn judge<'r>(name: String, runs: impl Iterator<Item = (&'r Run, &'r Outcome)>) -> Row {
+fn judge<'r>(name: String, outcomes: impl Iterator<Item = &'r Outcome>) -> Row {
     let (mut unnoticed, mut broken, mut refused, mut lost, mut missed) = (0, 0, 0, 0, 0);
     let mut wrong = Vec::new();
-    for (_, outcome) in runs {
+    for outcome in outcomes {
         match outcome {
             Err(why) => wrong.push(why.clone()),
             Ok(None) => missed += 1,
