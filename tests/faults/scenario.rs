@@ -134,8 +134,6 @@ pub const ARGUMENTS: &[&str] = &[
     "300000",
     "--log-bytes-max",
     "3000000",
-    "--stall-timeout-ms",
-    "1000",
     "--drain-ms",
     "3000",
     // So that a stream in which an event is missing is silent, which is noticed.

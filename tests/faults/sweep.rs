@@ -114,10 +114,7 @@ fn injected(fault: &Fault, error: &str, at: usize) -> Outcome {
     let seen = seen.and_then(|seen| match seen {
         // A handler passes its signal on through a socket. If that fails, whoever sent it sends it
         // again, which may then be the second one that is heard, and ends the server at once.
-        _ if seen.signal_lost
-            && ["sendto", "recvfrom"].contains(&fault.call)
-            && error != "EINTR" =>
-        {
+        _ if seen.signal_lost && (fault.call == "sendto" || fault.broken_max > 0) => {
             Ok(Seen { broken: 0, ..seen })
         }
         _ if seen.signal_lost => Err("SIGTERM was not heard".into()),
@@ -217,7 +214,9 @@ fn no_room(fault: &Fault, what: &str) -> Result<String, String> {
 fn lie(fault: &Fault, what: &str) -> Result<Seen, String> {
     let trace = Trace::new();
     let inject = format!("inject={}:{what}", fault.call);
-    scenario::play(fault.start(&trace, &[&inject]), 0)
+    let arguments =
+        [scenario::ARGUMENTS, fault.arguments, &["--stall-timeout-ms", "1000"]].concat();
+    scenario::play(trace.start(fault.call, &[&inject], &arguments), 0)
 }
 
 /// Some call that sends an event: which one it is, and how many bytes it sends.
