@@ -4,6 +4,8 @@
 //! a flag, an environment variable, a configuration file and the admin listener can set and show
 //! it, so that all four agree without knowing each other.
 
+#[cfg(feature = "config-file")]
+pub mod file;
 pub mod knobs;
 mod value;
 
