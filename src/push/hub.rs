@@ -2,6 +2,8 @@
 
 use crate::push::gap::{Gap, GapReason, Overrun};
 use crate::push::id::{Epoch, Seq};
+#[cfg(any(test, feature = "testing"))]
+use crate::push::journal::Journaled;
 use crate::push::log::{Bounds, FrameNo, Full, Memory, Stamp};
 use crate::push::topic::{Topic, TopicKey};
 use crate::wire::event::{EARLIEST, Encoder, Event};
@@ -23,6 +25,8 @@ pub struct Hub {
     forgotten_events: u64,
     encoder: Encoder,
     assigned_id: String,
+    #[cfg(any(test, feature = "testing"))]
+    journal: Option<Vec<Journaled>>,
 }
 
 /// What became of an event that was published.
@@ -137,6 +141,8 @@ impl Hub {
             forgotten_events: 0,
             encoder: Encoder::default(),
             assigned_id: String::new(),
+            #[cfg(any(test, feature = "testing"))]
+            journal: None,
         }
     }
 
@@ -191,6 +197,14 @@ impl Hub {
                 &self.assigned_id
             }
         };
+        #[cfg(any(test, feature = "testing"))]
+        let journaled = self.journal.is_some().then(|| Journaled {
+            seq,
+            topic: topic.name.clone(),
+            id: id.into(),
+            data: event.data.into(),
+            evicted: topic.log.evicted(),
+        });
         let frame = self.encoder.encode(id, event);
         let frame_bytes = frame.bytes.len() as u32;
         let stamp = Stamp { seq, published_ns: now_ns, own_id: event.id.is_some() };
@@ -202,6 +216,10 @@ impl Hub {
         )?;
         topic.fanout.note_published(u64::from(frame_bytes), now_ns);
         self.last_seq = seq;
+        #[cfg(any(test, feature = "testing"))]
+        if let Some((journal, journaled)) = self.journal.as_mut().zip(journaled) {
+            journal.push(journaled);
+        }
         Ok(Published::New { seq, frame_bytes })
     }
 
@@ -297,6 +315,18 @@ impl Hub {
     /// One topic.
     pub fn topic_mut(&mut self, key: TopicKey) -> &mut Topic {
         &mut self.topics[key as usize]
+    }
+
+    /// Keeps a journal from now on.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn keep_journal(&mut self) {
+        self.journal = Some(Vec::new());
+    }
+
+    /// What was published since the journal is kept; nothing if it is not.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn journal(&self) -> &[Journaled] {
+        self.journal.as_deref().unwrap_or_default()
     }
 
     /// What distinguishes this run.

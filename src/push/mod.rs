@@ -15,5 +15,7 @@ pub mod fanout;
 pub mod gap;
 pub mod hub;
 pub mod id;
+#[cfg(any(test, feature = "testing"))]
+pub mod journal;
 pub mod log;
 pub mod topic;

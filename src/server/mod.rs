@@ -442,6 +442,11 @@ impl<P: Platform> Server<P> {
         &mut self.counters
     }
 
+    /// The clock as it was last read, in nanoseconds.
+    pub fn now_ns(&self) -> u64 {
+        self.now_ns
+    }
+
     /// The hub.
     pub fn hub(&self) -> &Hub {
         &self.hub
@@ -479,6 +484,11 @@ const READ_BUFFER_BYTES: usize = 64 << 10;
 /// What the tests look at.
 #[cfg(any(test, feature = "testing"))]
 impl<P: Platform> Server<P> {
+    /// Keeps a journal of what is published from now on.
+    pub fn keep_journal(&mut self) {
+        self.hub.keep_journal();
+    }
+
     /// Checks what must hold between turns; panics if something does not.
     pub fn check_invariants(&self) {
         assert!(self.closing.is_empty());
