@@ -44,6 +44,16 @@ impl Flushes {
         !self.passes.is_empty()
     }
 
+    #[cfg(any(test, feature = "testing"))]
+    pub fn passes_len(&self) -> usize {
+        self.passes.len()
+    }
+
+    #[cfg(any(test, feature = "testing"))]
+    pub fn lingers_len(&self) -> usize {
+        self.lingers.len()
+    }
+
     pub fn next_ns(&self) -> Option<u64> {
         self.lingers.peek().map(|Reverse((due_ns, _))| *due_ns)
     }

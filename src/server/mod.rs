@@ -29,6 +29,8 @@ mod flush;
 mod input;
 #[cfg(feature = "admin")]
 mod inspect;
+#[cfg(any(test, feature = "testing"))]
+mod invariants;
 mod jitter;
 #[cfg(feature = "admin")]
 mod live;
@@ -43,6 +45,8 @@ mod sweep;
 mod watch;
 
 pub use connection::{Door, Token};
+#[cfg(any(test, feature = "testing"))]
+pub use invariants::Load;
 pub use publish::OwnedEvent;
 
 use crate::config::{Config, knobs};
@@ -480,39 +484,3 @@ impl<P: Platform> Server<P> {
 const ABSENCE_NS: u64 = 1_000_000_000;
 const INCOMPLETE_TURNS_MAX: u32 = 64;
 const READ_BUFFER_BYTES: usize = 64 << 10;
-
-/// What the tests look at.
-#[cfg(any(test, feature = "testing"))]
-impl<P: Platform> Server<P> {
-    /// Keeps a journal of what is published from now on.
-    pub fn keep_journal(&mut self) {
-        self.hub.keep_journal();
-    }
-
-    /// Checks what must hold between turns; panics if something does not.
-    pub fn check_invariants(&self) {
-        assert!(self.closing.is_empty());
-        let mut subscriptions = 0;
-        for (key, connection) in self.connections.iter() {
-            assert!(!connection.closing, "conn={key} was not reaped");
-            for cursor in connection.cursors.as_slice() {
-                let topic = &self.hub.topics()[cursor.topic as usize];
-                assert_eq!(topic.fanout.subscribers()[cursor.slot as usize], key);
-                assert!(cursor.next <= topic.log.end());
-                subscriptions += 1;
-            }
-            assert_eq!(connection.is_stream(), !connection.cursors.as_slice().is_empty());
-            if connection.listed {
-                let token = Token { key, generation: connection.generation };
-                assert!(self.listed.contains(&token), "conn={key} is on no list");
-            }
-        }
-        let listed: usize = self.hub.topics().iter().map(|(_, topic)| topic.fanout.len()).sum();
-        assert_eq!(subscriptions, listed);
-        let rings: usize = self.hub.topics().iter().map(|(_, topic)| topic.log.ring_bytes()).sum();
-        assert_eq!(rings, self.hub.memory().used_bytes);
-        assert_eq!(self.admission.total(), self.connections.len());
-        let pending = self.connections.iter().filter(|(_, open)| open.pending_head != 0).count();
-        assert_eq!(pending, self.pending_heads.count());
-    }
-}

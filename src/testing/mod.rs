@@ -1,37 +1,76 @@
 //! Stand-ins for the world outside: built for tests only.
 //!
 //! * [`script`]: a socket that takes what its script says and records every call.
-//! * [`pipe`]: a connection in memory, with a send buffer that fills up.
-//! * [`reader`]: a subscriber that checks everything it receives.
-//! * [`world`]: many of them, a clock and a dice, around a real [`crate::server::Server`].
+//! * The simulator, a real [`crate::server::Server`] in a world of which everything is drawn from one
+//!   seed:
+//!   * [`scenario`]: what happens, as a list of steps; [`knobs`]: under which settings.
+//!   * [`faults`]: what goes wrong besides.
+//!   * [`pipe`]: a connection in memory. [`kernel`]: the queue of those that are to be accepted, and
+//!     the readiness of all.
+//!   * [`ledger`]: what was published. [`subscriber`], [`publisher`]: clients that check what they
+//!     receive against it.
+//!   * [`world`]: lives through a scenario. [`simulate`]: through thousands of them. [`shrink`]: finds
+//!     the smallest that fails.
+//! * [`fuzzing`]: what the fuzzers run.
 
+pub mod faults;
+pub mod fuzzing;
+pub mod kernel;
+pub mod knobs;
+pub mod ledger;
 pub mod pipe;
-pub mod reader;
+pub mod publisher;
+pub mod scenario;
 pub mod script;
+pub mod shrink;
+pub mod simulate;
+pub mod subscriber;
 pub mod world;
 
+use std::collections::VecDeque;
+
 /// A small generator of random numbers (splitmix64): the same seed, the same numbers, everywhere.
+/// It can also read its numbers from bytes that a fuzzer has chosen.
 #[derive(Debug, Clone)]
-pub struct Dice(u64);
+pub struct Dice {
+    state: u64,
+    tape: Option<VecDeque<u8>>,
+}
 
 impl Dice {
     /// Dice that fall as `seed` says.
     pub fn new(seed: u64) -> Dice {
-        Dice(seed)
+        Dice { state: seed, tape: None }
+    }
+
+    /// Dice that fall as `bytes` say, and always on the first side once those are used up.
+    pub fn from_bytes(bytes: &[u8]) -> Dice {
+        Dice { state: 0, tape: Some(bytes.iter().copied().collect()) }
+    }
+
+    /// Whether all bytes are used up.
+    pub fn is_spent(&self) -> bool {
+        self.tape.as_ref().is_some_and(VecDeque::is_empty)
     }
 
     /// A number below `sides`, which is not 0.
     pub fn roll(&mut self, sides: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut bits = self.0;
+        if let Some(tape) = &mut self.tape {
+            let bytes = if sides > 256 { 2 } else { 1 };
+            let number = (0..bytes)
+                .fold(0, |number, _| number << 8 | usize::from(tape.pop_front().unwrap_or(0)));
+            return number % sides;
+        }
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut bits = self.state;
         bits = (bits ^ bits >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         bits = (bits ^ bits >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
         ((bits ^ bits >> 31) % sides as u64) as usize
     }
 
-    /// True once in `times`, on average.
+    /// True once in `times`, on average; never if that is 0.
     pub fn once_in(&mut self, times: usize) -> bool {
-        self.roll(times) == 0
+        times > 0 && self.roll(times) == times - 1
     }
 
     /// One of `choices`, which are not none.

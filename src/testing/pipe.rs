@@ -1,10 +1,13 @@
 //! A connection in memory.
 //!
-//! The server's end behaves as a kernel's socket does: its send buffer has a size, a call takes
-//! what fits, and once a call has found too little room, room becomes news again when a third of
-//! the buffer is free (`sk_stream_write_space`, net/core/stream.c).
+//! The server's end behaves as a kernel's socket does. Its send buffer has a size, a call takes what
+//! fits, and once a call has found too little room, room becomes news again when a third of the
+//! buffer is free (`sk_stream_write_space`, net/core/stream.c). What the client sends is under way
+//! for a while and may arrive in pieces, each of which is news. Closing an end while input is unread
+//! resets the connection, which destroys what the other end has not read yet (RFC 9112 §9.6).
 
 use super::Dice;
+use super::faults::Faults;
 use crate::send::socket_knobs::SocketKnobs;
 use crate::send::transport::Transport;
 use std::cell::RefCell;
@@ -15,109 +18,252 @@ use std::rc::Rc;
 /// What both ends share: the wire.
 #[derive(Debug)]
 struct Wire {
+    /// Sent by the client, not arrived yet.
+    under_way: VecDeque<u8>,
     to_server: VecDeque<u8>,
     to_client: VecDeque<u8>,
     /// The size of the server's send buffer.
-    buffer_bytes: usize,
+    window_bytes: usize,
     /// A call found too little room.
     wants_room: bool,
+    /// Something has happened since the server was last told.
+    news: bool,
     client_closed: bool,
+    /// The client is not there any more to read what it is sent.
+    client_gone: bool,
     reset: bool,
+    server_shut: bool,
     server_closed: bool,
+    /// The connection is reset when so many more bytes have gone through it.
+    doom: Option<usize>,
     dice: Dice,
+    faults: Faults,
 }
 
 /// The server's end.
 #[derive(Debug)]
 pub struct ServerEnd(Rc<RefCell<Wire>>);
 
-/// The client's end.
+/// The client's end, and what a kernel knows of the other one.
 #[derive(Debug, Clone)]
 pub struct ClientEnd(Rc<RefCell<Wire>>);
 
-/// A connection whose server has a send buffer of `buffer_bytes`.
-pub fn pipe(buffer_bytes: usize, dice: Dice) -> (ServerEnd, ClientEnd) {
+/// What a kernel would report of the server's end.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct State {
+    /// There is something to read, or an end to see.
+    pub readable: bool,
+    /// There is room.
+    pub writable: bool,
+    /// The client has closed its side, or the connection is reset.
+    pub hangup: bool,
+}
+
+/// A connection whose server has a send buffer of `window_bytes`.
+pub fn pipe(window_bytes: usize, dice: Dice, faults: Faults) -> (ServerEnd, ClientEnd) {
     let wire = Rc::new(RefCell::new(Wire {
+        under_way: VecDeque::new(),
         to_server: VecDeque::new(),
         to_client: VecDeque::new(),
-        buffer_bytes,
+        window_bytes,
         wants_room: false,
+        news: true,
         client_closed: false,
+        client_gone: false,
         reset: false,
+        server_shut: false,
         server_closed: false,
+        doom: None,
         dice,
+        faults,
     }));
     (ServerEnd(Rc::clone(&wire)), ClientEnd(wire))
+}
+
+impl ServerEnd {
+    /// The other end.
+    pub fn other(&self) -> ClientEnd {
+        ClientEnd(Rc::clone(&self.0))
+    }
 }
 
 impl ClientEnd {
     /// Sends bytes to the server.
     pub fn send(&self, bytes: &[u8]) {
-        self.0.borrow_mut().to_server.extend(bytes);
+        self.0.borrow_mut().under_way.extend(bytes);
     }
 
     /// Receives up to `count` bytes.
     pub fn receive(&self, count: usize) -> Vec<u8> {
         let mut wire = self.0.borrow_mut();
         let count = count.min(wire.to_client.len());
-        wire.to_client.drain(..count).collect()
+        let bytes = wire.to_client.drain(..count).collect();
+        wire.note_room();
+        bytes
     }
 
-    /// Closes in order: what was sent is still read by the server.
+    /// Closes this side by half: what was sent is still read by the server, and what it answers
+    /// can be received.
+    pub fn close_half(&self) {
+        let mut wire = self.0.borrow_mut();
+        (wire.client_closed, wire.news) = (true, true);
+    }
+
+    /// Closes: the server may still send, and learns then that nobody is there.
     pub fn close(&self) {
-        self.0.borrow_mut().client_closed = true;
+        let mut wire = self.0.borrow_mut();
+        (wire.client_closed, wire.client_gone, wire.news) = (true, true, true);
+        wire.to_client.clear();
+        wire.note_room();
     }
 
     /// Resets the connection: what is under way is lost.
     pub fn reset(&self) {
-        let mut wire = self.0.borrow_mut();
-        wire.reset = true;
-        wire.to_server.clear();
-        wire.to_client.clear();
+        self.0.borrow_mut().reset();
+    }
+
+    /// Has the connection reset when `bytes` more bytes have gone through it, either way.
+    pub fn doom(&self, bytes: usize) {
+        self.0.borrow_mut().doom = Some(bytes);
+    }
+
+    /// Whether it was reset.
+    pub fn is_reset(&self) -> bool {
+        self.0.borrow().reset
     }
 
     /// Whether everything that the server ever sent has been received, and there will be no more.
     pub fn is_over(&self) -> bool {
         let wire = self.0.borrow();
-        wire.server_closed && wire.to_client.is_empty()
+        wire.reset || ((wire.server_shut || wire.server_closed) && wire.to_client.is_empty())
     }
 
-    /// Whether the server has something to read, or an end to see.
-    pub fn is_readable(&self) -> bool {
+    /// Whether everything that was sent has arrived.
+    pub fn has_arrived(&self) -> bool {
+        self.0.borrow().under_way.is_empty()
+    }
+
+    /// Whether the server has given its end up.
+    pub fn is_abandoned(&self) -> bool {
+        self.0.borrow().server_closed
+    }
+
+    /// How many bytes wait to be received.
+    pub fn waiting_bytes(&self) -> usize {
+        self.0.borrow().to_client.len()
+    }
+
+    /// Lets time pass for what is under way.
+    pub(super) fn deliver(&self) {
+        let mut guard = self.0.borrow_mut();
+        let wire = &mut *guard;
+        if wire.under_way.is_empty() {
+            return;
+        }
+        let all = wire.under_way.len();
+        let pieces = usize::from(wire.faults.pieces);
+        let count = if wire.dice.once_in(pieces) { 1 + wire.dice.roll(all) } else { all };
+        let arrived: Vec<u8> = wire.under_way.drain(..count).collect();
+        wire.news = true;
+        wire.pass(count);
+        match wire.server_closed {
+            // Nobody is there to read it: the answer is a reset.
+            true => wire.reset(),
+            false if wire.reset => {}
+            false => wire.to_server.extend(arrived),
+        }
+    }
+
+    /// Whether the server is to be told something.
+    pub(super) fn has_news(&self) -> bool {
         let wire = self.0.borrow();
-        !wire.to_server.is_empty() || wire.client_closed || wire.reset
+        wire.news || !wire.under_way.is_empty()
     }
 
-    /// Whether room has become news, which it is once.
-    pub fn take_writable_edge(&self) -> bool {
+    /// What there is to tell.
+    pub(super) fn take_news(&self) -> Option<State> {
         let mut wire = self.0.borrow_mut();
-        let room = wire.reset || wire.to_client.len() <= wire.buffer_bytes * 2 / 3;
-        let edge = wire.wants_room && room;
-        wire.wants_room &= !edge;
-        edge
+        std::mem::take(&mut wire.news).then(|| State {
+            readable: !wire.to_server.is_empty() || wire.has_ended() || wire.reset,
+            writable: wire.has_room() || wire.reset,
+            hangup: wire.has_ended() || wire.reset,
+        })
     }
 }
 
 impl Wire {
+    fn has_ended(&self) -> bool {
+        self.client_closed && self.under_way.is_empty()
+    }
+
+    fn has_room(&self) -> bool {
+        self.client_gone || self.to_client.len() <= self.window_bytes * 2 / 3
+    }
+
+    fn note_room(&mut self) {
+        if self.wants_room && self.has_room() {
+            (self.wants_room, self.news) = (false, true);
+        }
+    }
+
+    fn reset(&mut self) {
+        (self.reset, self.news) = (true, true);
+        self.under_way.clear();
+        self.to_server.clear();
+        self.to_client.clear();
+    }
+
+    /// Bytes have gone through.
+    fn pass(&mut self, bytes: usize) {
+        if let Some(doom) = &mut self.doom {
+            *doom = doom.saturating_sub(bytes);
+            if *doom == 0 {
+                self.reset();
+            }
+        }
+    }
+
+    fn interrupted(&mut self) -> bool {
+        let times = usize::from(self.faults.interrupts);
+        self.dice.once_in(times)
+    }
+
     fn take<'p>(&mut self, pieces: impl Iterator<Item = &'p [u8]>) -> io::Result<usize> {
         if self.reset {
             return Err(ErrorKind::ConnectionReset.into());
         }
-        if self.dice.once_in(50) {
+        if self.interrupted() {
             return Err(ErrorKind::Interrupted.into());
         }
+        if self.client_gone {
+            self.reset();
+            return Ok(pieces.map(<[u8]>::len).sum());
+        }
+        let mut room = self.window_bytes.saturating_sub(self.to_client.len());
+        let pinched = self.dice.once_in(usize::from(self.faults.pinches));
+        if pinched {
+            room = room.min(self.dice.roll(200));
+        }
+        // Bytes up to the one at which the connection is doomed still arrive.
         let mut taken = 0;
+        let mut short = false;
         for piece in pieces {
-            let room = self.buffer_bytes.saturating_sub(self.to_client.len());
-            let count = piece.len().min(room);
+            let count = piece.len().min(room - taken);
             self.to_client.extend(&piece[..count]);
             taken += count;
-            if count < piece.len() {
-                self.wants_room = true;
-                return if taken > 0 { Ok(taken) } else { Err(ErrorKind::WouldBlock.into()) };
+            short = count < piece.len();
+            if short {
+                break;
             }
         }
-        Ok(taken)
+        if short {
+            self.wants_room = true;
+            if pinched {
+                self.note_room();
+            }
+        }
+        self.pass(taken);
+        if short && taken == 0 { Err(ErrorKind::WouldBlock.into()) } else { Ok(taken) }
     }
 }
 
@@ -127,8 +273,11 @@ impl Transport for ServerEnd {
         if wire.reset {
             return Err(ErrorKind::ConnectionReset.into());
         }
+        if wire.interrupted() {
+            return Err(ErrorKind::Interrupted.into());
+        }
         if wire.to_server.is_empty() {
-            return if wire.client_closed { Ok(0) } else { Err(ErrorKind::WouldBlock.into()) };
+            return if wire.has_ended() { Ok(0) } else { Err(ErrorKind::WouldBlock.into()) };
         }
         let count = buffer.len().min(wire.to_server.len());
         for (slot, byte) in buffer.iter_mut().zip(wire.to_server.drain(..count)) {
@@ -150,21 +299,31 @@ impl Transport for ServerEnd {
     }
 
     fn set_cork(&mut self, _: bool) -> io::Result<()> {
-        Ok(())
+        let reset = self.0.borrow().reset;
+        if reset { Err(ErrorKind::ConnectionReset.into()) } else { Ok(()) }
     }
 
     fn shutdown_write(&mut self) -> io::Result<()> {
-        self.0.borrow_mut().server_closed = true;
+        let mut wire = self.0.borrow_mut();
+        if wire.reset {
+            return Err(ErrorKind::NotConnected.into());
+        }
+        wire.server_shut = true;
         Ok(())
     }
 
     fn apply(&mut self, _: &SocketKnobs, _: Option<&SocketKnobs>) -> io::Result<()> {
-        Ok(())
+        let reset = self.0.borrow().reset;
+        if reset { Err(ErrorKind::InvalidInput.into()) } else { Ok(()) }
     }
 }
 
 impl Drop for ServerEnd {
     fn drop(&mut self) {
-        self.0.borrow_mut().server_closed = true;
+        let mut wire = self.0.borrow_mut();
+        wire.server_closed = true;
+        if !wire.to_server.is_empty() {
+            wire.reset();
+        }
     }
 }

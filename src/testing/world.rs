@@ -1,30 +1,38 @@
-//! A seeded world: a real server between simulated clients, under a simulated clock.
+//! A simulated world: a real server between simulated clients, on a simulated kernel, under a
+//! simulated clock.
 //!
-//! Everything that happens is drawn from one seed: who connects, reads, naps, leaves, resets;
-//! what is published, how, and in how many pieces; how much room each send buffer has; which
-//! write path and flush policy is in force; when time passes. Every subscriber checks its stream
-//! byte by byte (see [`super::reader`]), and the server checks its own invariants each turn.
+//! It lives through a [`Scenario`] and says what was wrong, if anything was. Besides what the
+//! clients check of their streams and answers it checks that
 //!
-//! A failure prints its seed; `PUSHV_SEED=…` replays that one alone.
+//! * the server's own invariants hold after each turn, and memory stays within its bounds;
+//! * it comes to rest: after the last input there are only so many turns until it waits, and it
+//!   waits until something is due;
+//! * at rest nobody has been forgotten: every subscriber knows of everything that was published to
+//!   its topics, every request is answered;
+//! * time does what it should: silent streams get heartbeats, one and no burst of them after the
+//!   process was stopped; who asks for nothing is sent away;
+//! * after a drain no slot is taken, and no stream was cut short that there was time for.
 
 use super::Dice;
+use super::kernel::Kernel;
+use super::knobs::{Knobs, SILENCE_MS};
+use super::ledger::Ledger;
 use super::pipe::{ClientEnd, ServerEnd, pipe};
-use super::reader::{Entry, Ledger, Reader};
-use crate::config::{Config, Heartbeat};
+use super::publisher::Publisher;
+use super::scenario::{Leave, Scenario, Step, TOPICS};
+use super::subscriber::Subscriber;
+use crate::config::Heartbeat;
 use crate::push::gap::Overrun;
-use crate::send::flush::FlushPolicy;
-use crate::send::path::WritePath;
-use crate::send::rule::CopyRule;
-use crate::server::{Door, OwnedEvent, Platform, Server, Token};
+use crate::reactor::acceptor::Acceptor;
+use crate::reactor::turn::Turns;
+use crate::server::{Door, OwnedEvent, Platform, Server};
 use std::cell::Cell;
-use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
 /// Simulated sockets, and a clock that moves when it is told to, and a little with each look.
 #[derive(Debug, Clone)]
-pub struct Simulation {
+struct Simulation {
     now_ns: Rc<Cell<u64>>,
 }
 
@@ -42,421 +50,554 @@ impl Platform for Simulation {
     }
 }
 
-/// A connection as its client holds it.
-#[derive(Debug)]
-struct Line {
-    token: Token,
-    end: ClientEnd,
-    /// The reader whose stream it is; `None` for the publisher's.
-    reader: Option<usize>,
+/// How much has happened in a world.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Lived {
+    /// Events that subscribers have received and checked.
+    pub events: usize,
+    /// Gap notices likewise.
+    pub gaps: usize,
+    /// Events that publishers were acknowledged.
+    pub acknowledged: usize,
+    /// Turns of the loop.
+    pub turns: usize,
 }
+
+impl std::ops::AddAssign for Lived {
+    fn add_assign(&mut self, more: Lived) {
+        self.events += more.events;
+        self.gaps += more.gaps;
+        self.acknowledged += more.acknowledged;
+        self.turns += more.turns;
+    }
+}
+
+/// A client and its connection, if it has one.
+#[derive(Debug)]
+struct Party<C> {
+    client: C,
+    line: Option<ClientEnd>,
+    /// A subscriber reads as soon as it can; a publisher sends so many bytes a turn.
+    prompt: bool,
+    cut: usize,
+    /// Nothing is owed to it: it has gone by half, or talked, or was cut off.
+    careless: bool,
+    /// When it last received something.
+    heard_ns: u64,
+}
+
+impl<C> Party<C> {
+    fn new(client: C) -> Party<C> {
+        Party { client, line: None, prompt: true, cut: 1000, careless: false, heard_ns: 0 }
+    }
+}
+
+/// What a step comes to: something may be wrong.
+type Checked = Result<(), String>;
 
 /// The world. See the [module's text](self).
 #[derive(Debug)]
 pub struct World {
     dice: Dice,
     clock: Rc<Cell<u64>>,
-    server: Server<Simulation>,
-    lines: Vec<Line>,
-    readers: Vec<Reader>,
+    kernel: Kernel,
+    turns: Turns<Simulation, Kernel>,
+    knobs: Knobs,
+    subscribers: Vec<Party<Subscriber>>,
+    publishers: Vec<Party<Publisher>>,
+    strangers: Vec<ClientEnd>,
+    /// Who publishes from within.
+    feed: Publisher,
     ledger: Ledger,
-    /// Events on their way through the publisher's connection: topic, number, own id.
-    under_way: VecDeque<(String, u64, Option<String>)>,
-    /// What the publisher has been answered.
-    answers: Vec<u8>,
-    published: u64,
-    settling: bool,
-    /// Bytes that anybody has received.
-    seen_bytes: usize,
-    /// How many readers there will be.
-    crowd: usize,
+    scenario: Scenario,
+    starved_until_ns: u64,
+    /// Streams may have ended before their time: of age, or because their readers were overrun.
+    ends_streams: bool,
+    /// When the knobs were last turned, or time was last out of joint.
+    disturbed_ns: u64,
+    /// What had been published when the drain began.
+    drained_at_seq: Option<u64>,
+    lived: Lived,
 }
 
 impl World {
-    /// A world that `seed` determines.
-    pub fn new(seed: u64) -> World {
-        let mut dice = Dice::new(seed);
+    /// Lives through a scenario.
+    ///
+    /// # Errors
+    /// What was wrong. The server may panic besides.
+    pub fn live(scenario: &Scenario) -> Result<Lived, String> {
+        let mut world = World::new(scenario.clone());
+        for (nth, step) in scenario.steps.iter().enumerate() {
+            let done = world.step(step).and_then(|()| world.turn());
+            done.map_err(|why| format!("in step {nth}, {step:?}: {why}"))?;
+        }
+        world.end().map_err(|why| format!("at the end: {why}"))?;
+        Ok(world.lived())
+    }
+
+    fn new(scenario: Scenario) -> World {
+        let mut dice = Dice::new(scenario.seed);
         let clock = Rc::new(Cell::new(1));
-        let config = random_config(&mut dice);
-        let crowd = *dice.pick(&[3, 12, 50]);
-        let platform = Simulation { now_ns: Rc::clone(&clock) };
+        let kernel = Kernel::new(Dice::new(scenario.seed ^ 1), scenario.faults);
+        let simulation = Simulation { now_ns: Rc::clone(&clock) };
+        let random = dice.roll(1 << 30) as u64;
+        let mut server = Server::new(scenario.knobs.config(), simulation, 200, random);
+        server.keep_journal();
+        let acceptor = Acceptor::new(kernel.clone(), Door::Public);
         World {
-            server: Server::new(config, platform, 1000, 0),
             dice,
             clock,
-            lines: Vec::new(),
-            readers: Vec::new(),
+            turns: Turns::new(server, vec![acceptor]),
+            kernel,
+            ends_streams: ends_streams(&scenario.knobs),
+            knobs: scenario.knobs.clone(),
+            subscribers: Vec::new(),
+            publishers: Vec::new(),
+            strangers: Vec::new(),
+            feed: Publisher::new(u8::MAX),
             ledger: Ledger::default(),
-            under_way: VecDeque::new(),
-            answers: Vec::new(),
-            published: 0,
-            settling: false,
-            seen_bytes: 0,
-            crowd,
+            scenario,
+            starved_until_ns: 0,
+            disturbed_ns: 0,
+            drained_at_seq: None,
+            lived: Lived::default(),
         }
     }
 
-    /// Lives through `steps` steps and then lets everything come to rest; panics if anything was
-    /// wrong.
-    pub fn run(&mut self, steps: usize) {
-        for _ in 0..steps {
-            self.step();
-            self.turn();
+    fn lived(&self) -> Lived {
+        let mut lived = self.lived;
+        for party in &self.subscribers {
+            lived.events += party.client.seen.0;
+            lived.gaps += party.client.seen.1;
         }
-        self.come_to_rest();
+        lived.acknowledged += self.publishers.iter().map(|p| p.client.acknowledged).sum::<usize>();
+        lived
     }
 
-    /// How many events and gap notices all readers have seen.
-    pub fn seen(&self) -> (usize, usize) {
-        self.readers
-            .iter()
-            .fold((0, 0), |sum, reader| (sum.0 + reader.seen.0, sum.1 + reader.seen.1))
-    }
-
-    fn step(&mut self) {
-        match self.dice.roll(25) {
-            0 | 1 => self.connect_reader(),
-            2..=7 => self.publish_from_within(),
-            8..=11 => self.publish_over_http(),
-            12..=18 => self.read_some(),
-            19 => self.leave(),
-            20 => self.let_time_pass(),
-            21 => self.turn_knobs(),
-            22 => self.publish_again(),
-            23 if self.dice.once_in(3) => self.settle(),
-            _ => {
-                for _ in 0..self.dice.roll(40) {
-                    self.publish_from_within();
+    fn step(&mut self, step: &Step) -> Checked {
+        match *step {
+            Step::Subscribe { who, topics, http10, window_bytes, prompt } => {
+                self.subscribe(who, topics, http10, window_bytes, prompt);
+            }
+            Step::Read { who, bytes } => return self.read(who, bytes),
+            Step::Leave { who, how } => self.leave(who, how),
+            Step::Chatter { who, bytes } => {
+                if let Some((party, line)) = self.line_of(who) {
+                    line.send(&vec![b'x'; bytes]);
+                    party.careless = true;
                 }
             }
-        }
-    }
-
-    /// A reader connects, a new one or one that was here before.
-    fn connect_reader(&mut self) {
-        let gone: Vec<usize> =
-            (0..self.readers.len()).filter(|&nth| !self.is_connected(nth)).collect();
-        let nth = if gone.is_empty() || (self.readers.len() < self.crowd && self.dice.once_in(3)) {
-            let mut topics: Vec<String> = (0..TOPICS).map(|nth| format!("t{nth}")).collect();
-            while topics.len() > 1 && !self.dice.once_in(3) {
-                topics.swap_remove(self.dice.roll(topics.len()));
-            }
-            self.readers.push(Reader::new(topics, &self.ledger));
-            self.readers.len() - 1
-        } else {
-            *self.dice.pick(&gone)
-        };
-        let version = *self.dice.pick(&["1.1", "1.1", "1.1", "1.0"]);
-        let request = self.readers[nth].connect(version, &self.ledger);
-        let buffer_bytes = *self.dice.pick(&[64, 100, 333, 1000, 5000, 100_000]);
-        self.open(buffer_bytes, Some(nth), request.as_bytes());
-    }
-
-    fn open(&mut self, buffer_bytes: usize, reader: Option<usize>, request: &[u8]) {
-        let (server_end, end) = pipe(buffer_bytes, self.dice.clone());
-        end.send(request);
-        self.server.begin_turn();
-        let peer = SocketAddr::from(([127, 0, 0, 1], 1));
-        let token = self.server.open(server_end, peer, Door::Public).expect("there is room");
-        self.lines.push(Line { token, end, reader });
-        // Read at once: what is published before a subscription is not for its reader.
-        self.server.readable(token, false);
-        self.end_turn();
-    }
-
-    fn is_connected(&self, reader: usize) -> bool {
-        self.lines.iter().any(|line| line.reader == Some(reader))
-    }
-
-    fn next_event(&mut self) -> (String, u64, Option<String>) {
-        let topic = format!("t{}", self.dice.roll(TOPICS));
-        self.published += 1;
-        let own_id = self.dice.once_in(4).then(|| format!("own {}", self.published));
-        (topic, self.published, own_id)
-    }
-
-    fn publish_from_within(&mut self) {
-        if !self.under_way.is_empty() {
-            return; // the order of the two ways would be anybody's guess
-        }
-        let (topic, number, id) = self.next_event();
-        let (data, note) = (Ledger::data(&topic, number), (topic.clone(), number, id.clone()));
-        let event = OwnedEvent { topic, id, data, ..OwnedEvent::default() };
-        self.server.publish(&event).expect("published");
-        self.note(self.server.hub().last_seq().0, note);
-    }
-
-    fn note(&mut self, seq: u64, (topic, number, own_id): (String, u64, Option<String>)) {
-        let id = own_id.unwrap_or_else(|| format!("{}-{seq}", self.server.hub().epoch()));
-        self.ledger.publish(&topic, Entry { seq, number, id });
-    }
-
-    /// Publishes by way of requests, several in a row, cut anywhere.
-    fn publish_over_http(&mut self) {
-        if self.lines.iter().all(|line| line.reader.is_some()) {
-            self.under_way.clear();
-            self.answers.clear();
-            self.open(200, None, b"");
-        }
-        let mut bytes = Vec::new();
-        for _ in 0..=self.dice.roll(5) {
-            let (topic, number, id) = self.next_event();
-            let data = Ledger::data(&topic, number);
-            let request = match self.dice.roll(3) {
-                0 => {
-                    let query = id
-                        .as_ref()
-                        .map_or(String::new(), |id| format!("?id={}", id.replace(' ', "+")));
-                    let length = data.len();
-                    format!(
-                        "POST /events/{topic}{query} HTTP/1.1\r\nHost: sim\r\nContent-Length: {length}\r\n\r\n{data}"
-                    )
+            Step::DoomSubscriber { who, bytes } => {
+                if let Some((party, line)) = self.line_of(who) {
+                    line.doom(bytes);
+                    party.careless = true;
                 }
-                form => {
-                    let id = id.as_ref().map_or(String::new(), |id| format!("id: {id}\r\n"));
-                    let body = format!(": feed\r\n{id}data: {data}\r\n\r\n");
-                    let head = format!(
-                        "POST /events/{topic} HTTP/1.1\r\nHost: sim\r\nContent-Type: text/event-stream\r\n"
-                    );
-                    if form == 1 {
-                        format!("{head}Content-Length: {}\r\n\r\n{body}", body.len())
-                    } else {
-                        format!(
-                            "{head}Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n",
-                            body.len()
-                        )
-                    }
-                }
-            };
-            bytes.extend(request.bytes());
-            self.under_way.push_back((topic, number, id));
-        }
-        while !bytes.is_empty() {
-            let piece: Vec<u8> =
-                bytes.drain(..(1 + self.dice.roll(400)).min(bytes.len())).collect();
-            if let Some(line) = self.lines.iter().find(|line| line.reader.is_none()) {
-                line.end.send(&piece);
             }
-            self.turn();
+            Step::Feed { topic, events, own_id } => {
+                return (0..events).try_for_each(|_| self.publish_from_within(topic, own_id));
+            }
+            Step::Publish { who, topic, form, events, own_id, cut } => {
+                self.reach_publisher(who);
+                let party = &mut self.publishers[who];
+                party.client.publish(&name_of(topic), form, events, own_id);
+                party.cut = cut;
+            }
+            Step::DoomPublisher { who, bytes } => {
+                self.reach_publisher(who);
+                let party = &mut self.publishers[who];
+                party.careless = true;
+                party.line.iter().for_each(|line| line.doom(bytes));
+            }
+            Step::Retry { who } => {
+                if let Some(line) = self.publishers.get_mut(who).and_then(|party| party.line.take())
+                {
+                    line.reset();
+                }
+                self.reach_publisher(who);
+            }
+            Step::Stranger { text, closes } => {
+                let line = self.connect(1000);
+                line.send(text.as_bytes());
+                if closes {
+                    line.close_half();
+                }
+                self.strangers.push(line);
+            }
+            Step::Starve { ms } => {
+                self.starved_until_ns = self.clock.get() + ms * 1_000_000;
+                self.kernel.set_starved(true);
+            }
+            Step::Abort => self.kernel.abort_next(),
+            Step::RefuseRegistration => self.kernel.refuse_next_registration(),
+            Step::Pass { ms } => return self.pass(ms),
+            Step::Suspend { minutes } => return self.suspend(minutes),
+            Step::Turn(ref knobs) => self.adopt(&Knobs::clone(knobs)),
+            Step::Settle => return self.settle(),
+            Step::Drain => self.drain(),
         }
+        Ok(())
+    }
+}
+
+/// What clients do.
+impl World {
+    fn connect(&mut self, window_bytes: usize) -> ClientEnd {
+        let dice = Dice::new(self.dice.roll(1 << 30) as u64);
+        let (server_end, line) = pipe(window_bytes, dice, self.scenario.faults);
+        if self.turns.server.accepts() {
+            self.kernel.connect(server_end);
+        }
+        line
     }
 
-    /// Publishes an id a second time: whether it is retained or not, nobody may see it twice.
-    fn publish_again(&mut self) {
-        if !self.under_way.is_empty() {
+    fn subscribe(&mut self, who: usize, topics: u8, http10: bool, window: usize, prompt: bool) {
+        while self.subscribers.len() <= who {
+            let named = (0..TOPICS as u8).filter(|topic| topics >> topic & 1 == 1).map(name_of);
+            self.subscribers.push(Party::new(Subscriber::new(named.collect())));
+        }
+        if self.subscribers[who].line.is_some() {
             return;
         }
-        let newest = |(topic, events): (&String, &Vec<Entry>)| {
-            let newest = events.last().filter(|entry| entry.id.starts_with("own"))?;
-            Some((topic.clone(), newest.number, newest.id.clone()))
+        let line = self.connect(window);
+        let party = &mut self.subscribers[who];
+        let version = if http10 { "1.0" } else { "1.1" };
+        line.send(party.client.connect(version, &self.ledger).as_bytes());
+        (party.line, party.prompt, party.careless) = (Some(line), prompt, false);
+    }
+
+    fn line_of(&mut self, who: usize) -> Option<(&mut Party<Subscriber>, ClientEnd)> {
+        let party = self.subscribers.get_mut(who)?;
+        let line = party.line.clone()?;
+        Some((party, line))
+    }
+
+    fn read(&mut self, who: usize, bytes: usize) -> Checked {
+        let now_ns = self.clock.get();
+        let Some(party) = self.subscribers.get_mut(who) else { return Ok(()) };
+        let Some(line) = &party.line else { return Ok(()) };
+        let received = line.receive(bytes);
+        if !received.is_empty() {
+            party.heard_ns = now_ns;
+        }
+        party
+            .client
+            .receive(&received, &self.ledger)
+            .map_err(|why| format!("subscriber {who}: {why}"))?;
+        if line.is_over() {
+            party.line = None;
+            return self.check_end_of_stream(who);
+        }
+        Ok(())
+    }
+
+    /// A stream that ends in order while the server goes down has got everything before.
+    fn check_end_of_stream(&mut self, who: usize) -> Checked {
+        let party = &mut self.subscribers[who];
+        let complete = !self.ends_streams && !party.careless;
+        match self.drained_at_seq {
+            Some(seq) if complete && party.client.has_ended() => party
+                .client
+                .check_complete(seq, &self.ledger)
+                .map_err(|why| format!("subscriber {who} was drained: {why}")),
+            _ => Ok(()),
+        }
+    }
+
+    fn leave(&mut self, who: usize, how: Leave) {
+        let Some((party, line)) = self.line_of(who) else { return };
+        match how {
+            // It goes on reading until the server has noticed.
+            Leave::HalfClose => {
+                party.careless = true;
+                return line.close_half();
+            }
+            Leave::Close => line.close(),
+            Leave::Reset => line.reset(),
+        }
+        party.line = None;
+    }
+
+    /// A publisher that has no connection gets one.
+    fn reach_publisher(&mut self, who: usize) {
+        while self.publishers.len() <= who {
+            let name = self.publishers.len() as u8;
+            self.publishers.push(Party::new(Publisher::new(name)));
+        }
+        if self.publishers[who].line.is_none() {
+            let line = self.connect(200);
+            let party = &mut self.publishers[who];
+            party.client.connect();
+            (party.line, party.careless) = (Some(line), false);
+        }
+    }
+
+    fn publish_from_within(&mut self, topic: u8, own_id: bool) -> Checked {
+        // A feed waits while readers lag behind: its reactor takes no more from it.
+        for _ in 0..REST_TURNS_MAX {
+            if !self.turns.server.is_lagging() {
+                break;
+            }
+            self.turn()?;
+        }
+        if self.turns.server.is_over() {
+            return Ok(());
+        }
+        let draft = self.feed.draft(&name_of(topic), own_id);
+        let event = OwnedEvent {
+            topic: draft.topic.clone(),
+            id: draft.own_id(),
+            data: draft.data(),
+            ..OwnedEvent::default()
         };
-        let Some((topic, number, id)) = self.ledger.topics.iter().find_map(newest) else { return };
-        let data = Ledger::data(&topic, number);
-        let before = self.server.hub().last_seq();
-        let event = OwnedEvent { topic, id: Some(id), data, ..OwnedEvent::default() };
-        self.server.publish(&event).expect("acknowledged");
-        assert_eq!(self.server.hub().last_seq(), before, "the newest event of a topic is retained");
+        self.turns.server.publish(&event)?;
+        self.ledger.read(self.turns.server.hub())?;
+        match self.ledger.has(&draft) {
+            true => Ok(()),
+            false => Err(format!("{draft:?} was accepted, and is not published")),
+        }
     }
 
-    fn read_some(&mut self) {
-        for nth in 0..self.lines.len() {
-            if self.dice.once_in(2) {
-                let count = *self.dice.pick(&[1, 7, 40, 300, 5000, 1 << 20]);
-                self.read(nth, count);
+    /// What clients do by themselves after each turn.
+    fn clients(&mut self) -> Checked {
+        for who in 0..self.subscribers.len() {
+            let party = &self.subscribers[who];
+            let over = party.line.as_ref().is_some_and(ClientEnd::is_over);
+            if party.prompt || over {
+                self.read(who, usize::MAX)?;
             }
         }
-    }
-
-    fn read(&mut self, nth: usize, count: usize) {
-        let line = &self.lines[nth];
-        let bytes = line.end.receive(count);
-        self.seen_bytes += bytes.len();
-        match line.reader {
-            None => self.answers.extend(bytes),
-            Some(reader) => {
-                let checked = self.readers[reader].receive(&bytes, &self.ledger);
-                checked.unwrap_or_else(|why| panic!("reader {reader}: {why}"));
+        for (who, party) in self.publishers.iter_mut().enumerate() {
+            let Some(line) = &party.line else { continue };
+            line.send(&party.client.next_bytes(party.cut));
+            let received = line.receive(usize::MAX);
+            let checked = party.client.receive(&received, &self.ledger);
+            checked.map_err(|why| format!("publisher {who}: {why}"))?;
+            if line.is_over() {
+                party.line = None;
             }
         }
+        self.strangers.retain(|line| {
+            line.receive(usize::MAX);
+            !line.is_over()
+        });
+        Ok(())
     }
+}
 
-    /// A reader goes, in order or not, perhaps with bytes of it under way.
-    fn leave(&mut self) {
-        let readers: Vec<usize> =
-            (0..self.lines.len()).filter(|&nth| self.lines[nth].reader.is_some()).collect();
-        if readers.is_empty() {
-            return;
-        }
-        let line = self.lines.swap_remove(*self.dice.pick(&readers));
-        match self.dice.roll(2) {
-            0 => line.end.close(),
-            _ => line.end.reset(),
-        }
-        self.server.begin_turn();
-        self.server.readable(line.token, true);
-        self.end_turn();
-    }
-
-    fn let_time_pass(&mut self) {
-        let ms = *self.dice.pick(&[1, 10, 100, 1000, 20_000]);
-        for _ in 0..25 {
-            self.clock.set(self.clock.get() + ms * 1_000_000 / 25);
-            self.turn();
-        }
-    }
-
-    fn turn_knobs(&mut self) {
-        let config = random_config(&mut self.dice);
-        self.server.reconfigure(config);
-    }
-
+/// What time does.
+impl World {
     /// One turn of the loop, with what a kernel would report.
-    fn turn(&mut self) {
-        self.server.begin_turn();
-        for nth in 0..self.lines.len() {
-            let (token, end) = (self.lines[nth].token, self.lines[nth].end.clone());
-            if end.take_writable_edge() || self.has_spurious_event() {
-                self.server.writable(token);
+    fn turn(&mut self) -> Checked {
+        if self.turns.server.is_over() {
+            return Ok(());
+        }
+        self.lived.turns += 1;
+        if self.clock.get() >= self.starved_until_ns {
+            self.kernel.set_starved(false);
+        }
+        let reports = self.kernel.poll();
+        self.turns.begin();
+        reports.into_iter().for_each(|ready| self.turns.dispatch(ready));
+        let kernel = self.kernel.clone();
+        self.turns.accept(|socket, number| kernel.register(socket, number));
+        self.turns.end();
+        if !self.turns.server.accepts() {
+            self.kernel.close_queue();
+        }
+        self.ledger.read(self.turns.server.hub())?;
+        self.turns.server.check_invariants();
+        self.check_memory()?;
+        self.clients()
+    }
+
+    fn check_memory(&self) -> Checked {
+        let load = self.turns.server.load();
+        let per_stream = HEAD_BYTES_MAX + NOTICE_BYTES_MAX * TOPICS + EVENT_FRAME_BYTES_MAX;
+        let bounds = [
+            ("private bytes of a stream", load.stream_private_bytes, per_stream),
+            ("private bytes of answers", load.answer_private_bytes, (64 << 10) + 4096),
+            ("unread input", load.input_bytes, (16 << 10) + (64 << 10)),
+            ("listed connections", load.listed, load.slots),
+            ("topics in passes", load.passes, 2 * TOPICS),
+            ("topics that linger", load.lingers, 2 * TOPICS),
+        ];
+        match bounds.into_iter().find(|(_, is, bound)| is > bound) {
+            Some((what, is, bound)) => Err(format!("{what}: {is}, above {bound}")),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether something goes on that needs no time to pass.
+    fn is_busy(&self) -> bool {
+        let sends = |party: &Party<Publisher>| party.line.is_some() && party.client.has_more();
+        self.kernel.is_pending()
+            || self.publishers.iter().any(sends)
+            || self.turns.timeout() == Some(Duration::ZERO)
+    }
+
+    /// Turns until nothing is left to do now.
+    fn rest(&mut self) -> Checked {
+        for _ in 0..REST_TURNS_MAX {
+            if self.turns.server.is_over() || !self.is_busy() {
+                return Ok(());
             }
-            if end.is_readable() || self.has_spurious_event() {
-                let before = self.server.hub().last_seq().0;
-                self.server.readable(token, false);
-                self.note_published(before);
+            self.turn()?;
+        }
+        Err(format!("it does not come to rest: {:?}", self.turns.timeout()))
+    }
+
+    /// Lets time pass: the loop turns when something happens, and when it wanted to.
+    fn pass(&mut self, ms: u64) -> Checked {
+        let end_ns = self.clock.get() + ms * 1_000_000;
+        let (mut idle_turns, begun) = (0, self.kernel.accept_calls());
+        while self.clock.get() < end_ns && !self.turns.server.is_over() {
+            self.rest()?;
+            let timeout = self.turns.timeout().unwrap_or(Duration::MAX);
+            let timeout_ns = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX);
+            let mut next_ns = end_ns.min(self.clock.get().saturating_add(timeout_ns));
+            if self.clock.get() < self.starved_until_ns {
+                next_ns = next_ns.min(self.starved_until_ns);
+            }
+            self.clock.set(next_ns.max(self.clock.get()));
+            self.turn()?;
+            idle_turns += 1;
+        }
+        // A tick of the sweep is a millisecond at least, a starved listener tries every ten.
+        if idle_turns > 1000 + 2 * ms {
+            return Err(format!("{idle_turns} turns for nothing in {ms} ms"));
+        }
+        let accepts = (self.kernel.accept_calls() - begun) as u64;
+        if accepts > 1000 + ms {
+            return Err(format!("{accepts} calls of accept in {ms} ms"));
+        }
+        self.check_heartbeats()
+    }
+
+    /// A stream that can take something is not left silent for long.
+    fn check_heartbeats(&self) -> Checked {
+        if self.knobs.heartbeat == Heartbeat::Off || self.turns.server.is_over() {
+            return Ok(());
+        }
+        let patience_ns = (self.knobs.heartbeat_ms + 3000) * 1_000_000;
+        for (who, party) in self.subscribers.iter().enumerate() {
+            let since_ns = party.heard_ns.max(self.disturbed_ns);
+            let silent_ns = self.clock.get().saturating_sub(since_ns);
+            let waits = party.prompt && party.client.is_subscribed() && party.line.is_some();
+            if waits && silent_ns > patience_ns {
+                return Err(format!("subscriber {who} has heard nothing for {silent_ns} ns"));
             }
         }
-        self.end_turn();
-        self.forget_the_ended();
+        Ok(())
     }
 
-    /// Readiness may be reported that is none. Not while everything settles: looking at a
-    /// connection flushes it, which would hide that it had been forgotten.
-    fn has_spurious_event(&mut self) -> bool {
-        !self.settling && self.dice.once_in(20)
+    /// The process is stopped, and goes on as if nothing had been.
+    fn suspend(&mut self, minutes: u64) -> Checked {
+        let streams = self.turns.server.load().streams as u64;
+        let before = self.turns.server.counters().heartbeats;
+        self.clock.set(self.clock.get() + minutes * 60_000_000_000);
+        self.disturbed_ns = self.clock.get();
+        self.pass(1500)?;
+        let heartbeats = self.turns.server.counters().heartbeats - before;
+        // Two at the most: the last one may have been due just before.
+        if heartbeats > 2 * streams {
+            return Err(format!("{heartbeats} heartbeats for {streams} streams"));
+        }
+        Ok(())
     }
 
-    fn end_turn(&mut self) {
-        let before = self.server.hub().last_seq().0;
-        self.server.end_turn();
-        self.note_published(before);
-        self.server.check_invariants();
+    fn adopt(&mut self, knobs: &Knobs) {
+        self.turns.server.reconfigure(knobs.config());
+        self.knobs = knobs.clone();
+        self.ends_streams |= ends_streams(knobs);
+        self.disturbed_ns = self.clock.get();
+    }
+}
+
+/// How it ends.
+impl World {
+    /// Nothing is held back, everybody reads, and when nothing moves any more, nobody may be left
+    /// who does not know of everything, or waits for an answer.
+    fn settle(&mut self) -> Checked {
+        self.adopt(&self.knobs.settled());
+        let prompt: Vec<bool> = self.subscribers.iter().map(|party| party.prompt).collect();
+        self.subscribers.iter_mut().for_each(|party| party.prompt = true);
+        self.clients()?;
+        self.rest()?;
+        // Accepting may have to wait for a descriptor; nothing else has to.
+        while self.kernel.queue_len() > 0 && !self.turns.server.is_over() {
+            self.pass(20)?;
+        }
+        for (party, prompt) in self.subscribers.iter_mut().zip(prompt) {
+            party.prompt = prompt;
+        }
+        if self.drained_at_seq.is_some() {
+            return Ok(());
+        }
+        self.check_complete()
     }
 
-    /// Events that came in over HTTP are in the hub now.
-    fn note_published(&mut self, before: u64) {
-        for seq in before + 1..=self.server.hub().last_seq().0 {
-            let event = self.under_way.pop_front().expect("somebody has published it");
-            self.note(seq, event);
+    fn check_complete(&mut self) -> Checked {
+        for (who, party) in self.subscribers.iter_mut().enumerate() {
+            if party.line.is_none() || party.careless || !party.client.is_subscribed() {
+                continue;
+            }
+            let complete = party.client.check_complete(self.ledger.last_seq, &self.ledger);
+            complete.map_err(|why| format!("subscriber {who}: {why}"))?;
+        }
+        let waits = |party: &Party<Publisher>| {
+            party.line.is_some() && !party.careless && !party.client.is_answered()
+        };
+        match self.publishers.iter().position(waits) {
+            Some(who) => Err(format!("publisher {who} is not answered")),
+            None => Ok(()),
         }
     }
 
-    /// Streams that the server has ended are read to their end and forgotten.
-    fn forget_the_ended(&mut self) {
-        for nth in (0..self.lines.len()).rev() {
-            if self.lines[nth].end.is_over() {
-                self.lines.swap_remove(nth);
+    /// Everybody comes back and reads; then all fall silent; then the server goes down.
+    fn end(&mut self) -> Checked {
+        self.adopt(&self.knobs.settled());
+        for who in 0..self.subscribers.len() {
+            if self.subscribers[who].line.is_none() && self.subscribers[who].client.can_resume() {
+                self.subscribe(who, 0, false, 5000, true);
             }
         }
+        self.settle()?;
+        self.subscribers.iter_mut().for_each(|party| party.prompt = true);
+        self.clients()?;
+        self.pass(SILENCE_MS)?;
+        let load = self.turns.server.load();
+        if load.connections > load.streams {
+            return Err(format!("somebody is still there who asks for nothing: {load:?}"));
+        }
+        self.drain();
+        self.pass(self.knobs.drain_ms + 100)?;
+        match self.turns.server.connection_count() {
+            0 if self.turns.server.is_over() => Ok(()),
+            count => Err(format!("it is not down, {count} connections are left")),
+        }
     }
 
-    /// Everybody comes back and reads.
-    fn come_to_rest(&mut self) {
-        for nth in 0..self.readers.len() {
-            if !self.is_connected(nth) && self.readers[nth].last_id.is_some() {
-                let request = self.readers[nth].connect("1.1", &self.ledger);
-                self.open(5000, Some(nth), request.as_bytes());
-            }
-        }
-        self.settle();
-        let publishing = self.lines.iter().any(|line| line.reader.is_none());
-        assert!(!publishing || self.under_way.is_empty(), "unpublished: {:?}", self.under_way);
-        let answers = String::from_utf8_lossy(&self.answers);
-        assert!(!answers.contains("HTTP/1.1 4") && !answers.contains("HTTP/1.1 5"), "{answers}");
-    }
-
-    /// Nothing is held back, everybody reads, and when nothing moves any more, no reader may be
-    /// left that does not know of everything that was published to its topics.
-    fn settle(&mut self) {
-        let mut config = random_config(&mut self.dice);
-        config.delivery.flush_policy = FlushPolicy::Turn;
-        config.times.connection_age_ms = 0;
-        self.server.reconfigure(config);
-        self.settling = true;
-        let mut quiet_turns = 0;
-        while quiet_turns < 10 {
-            let before = self.seen_bytes;
-            (0..self.lines.len()).for_each(|nth| self.read(nth, usize::MAX));
-            self.turn();
-            let busy = self.server.until_next_turn() == Some(Duration::ZERO);
-            quiet_turns = if busy || self.seen_bytes > before { 0 } else { quiet_turns + 1 };
-        }
-        self.settling = false;
-        for line in &self.lines {
-            let Some(reader) = line.reader else { continue };
-            let complete = self.readers[reader].check_complete(&self.ledger);
-            complete.unwrap_or_else(|why| panic!("reader {reader}: {why}"));
+    fn drain(&mut self) {
+        if self.drained_at_seq.is_none() {
+            self.drained_at_seq = Some(self.ledger.last_seq);
+            self.turns.server.drain();
         }
     }
 }
 
-fn random_config(dice: &mut Dice) -> Config {
-    let mut config = Config::default();
-    config.delivery.write_path = *dice.pick(&WritePath::ALL);
-    config.delivery.auto_rule =
-        *dice.pick(&[CopyRule::NEVER, CopyRule::default(), "2:60,5:100".parse().expect("a rule")]);
-    config.delivery.overrun =
-        *dice.pick(&[Overrun::Skip, Overrun::Skip, Overrun::Close, Overrun::Latest]);
-    config.delivery.flush_policy = *dice.pick(&[
-        FlushPolicy::Turn,
-        FlushPolicy::Event,
-        FlushPolicy::Adaptive,
-        FlushPolicy::Buffered { bytes: Some(300), linger: None },
-        FlushPolicy::Buffered { bytes: None, linger: Some(Duration::from_millis(5)) },
-        FlushPolicy::Buffered { bytes: Some(500), linger: Some(Duration::from_millis(20)) },
-    ]);
-    // Set without regard to the longest event that is possible: those in use are short.
-    config.limits.log_bytes_max = *dice.pick(&[700, 2000, 1 << 20]);
-    config.limits.log_events_max = *dice.pick(&[3, 30, 10_000]);
-    config.turn.flush_budget_bytes = *dice.pick(&[1, 200, 1 << 20]);
-    config.turn.flush_slice_us = *dice.pick(&[10, 100, 2000]);
-    config.turn.read_budget_bytes = *dice.pick(&[1, 100_000]);
-    config.times.heartbeat = *dice.pick(&[Heartbeat::Comment, Heartbeat::Event, Heartbeat::Off]);
-    config.times.stall_timeout_ms = *dice.pick(&[0, 5000]);
-    config.times.connection_age_ms = *dice.pick(&[0, 0, 30_000]);
-    config.times.feed_timeout_ms = 0;
-    config.times.body_timeout_ms = 86_400_000;
-    config.times.head_timeout_ms = 86_400_000;
-    config.times.idle_timeout_ms = 86_400_000;
-    config
+fn ends_streams(knobs: &Knobs) -> bool {
+    knobs.overrun == Overrun::Close || knobs.connection_age_ms > 0
 }
 
-const TOPICS: usize = 4;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn number_from(variable: &str) -> Option<u64> {
-        std::env::var(variable).ok()?.parse().ok()
-    }
-
-    #[test]
-    fn seeds() {
-        let one = number_from("PUSHV_SEED");
-        let count = number_from("PUSHV_SEEDS").unwrap_or(300);
-        let seeds = one.map_or(0..count, |seed| seed..seed + 1);
-        let (mut events, mut gaps) = (0, 0);
-        for seed in seeds {
-            let lived = std::panic::catch_unwind(|| {
-                let mut world = World::new(seed);
-                world.run(300);
-                world.seen()
-            });
-            let Ok(seen) = lived else { panic!("failed with PUSHV_SEED={seed}") };
-            events += seen.0;
-            gaps += seen.1;
-        }
-        println!("{events} events and {gaps} gap notices were checked");
-        // A world in which nothing happens proves nothing.
-        assert!(one.is_some() || (events > 1000 && gaps > 10), "{events} events, {gaps} gaps");
-    }
+fn name_of(topic: u8) -> String {
+    format!("t{topic}")
 }
+
+/// The longest head of a stream, with the line that follows it at once.
+const HEAD_BYTES_MAX: usize = 400;
+/// The longest gap notice, in its chunk.
+const NOTICE_BYTES_MAX: usize = 120;
+/// The longest frame that a draft can become: its data, its fields, and what each line takes.
+const EVENT_FRAME_BYTES_MAX: usize = 400;
+/// So many turns are enough for whatever can be waiting in a world of this size.
+const REST_TURNS_MAX: usize = 50_000;

@@ -1,0 +1,215 @@
+//! What a kernel does for a server: a queue of connections, and the readiness of sockets.
+//!
+//! Readiness is edge-triggered, as epoll's is: something is reported of a socket when something has
+//! happened to it, and then everything that is true of it at that moment. So what happens between
+//! two polls is merged. Beyond that it may be late, for nothing, or for a socket that is closed.
+
+use super::Dice;
+use super::faults::Faults;
+use super::pipe::{ClientEnd, ServerEnd};
+use crate::reactor::acceptor::Queue;
+use crate::reactor::turn::{ACCEPTORS_FROM, Readiness};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+/// The simulated kernel, which several hold.
+#[derive(Debug, Clone)]
+pub(crate) struct Kernel(Rc<RefCell<State>>);
+
+#[derive(Debug)]
+struct State {
+    dice: Dice,
+    faults: Faults,
+    queue: VecDeque<ServerEnd>,
+    /// A connection has come since that was last reported.
+    knocked: bool,
+    /// No descriptor is left but the one in reserve.
+    starved: bool,
+    reserve: bool,
+    /// So many connections will fail between their announcement and accept.
+    aborts: usize,
+    /// So many registrations will fail.
+    registrations_refused: usize,
+    registered: BTreeMap<usize, Registered>,
+    /// Numbers that were registered and are not any more.
+    gone: VecDeque<usize>,
+    accept_calls: usize,
+}
+
+#[derive(Debug)]
+struct Registered {
+    end: ClientEnd,
+    /// For how many polls its readiness has been held back.
+    held_polls: usize,
+}
+
+impl Kernel {
+    pub(crate) fn new(dice: Dice, faults: Faults) -> Kernel {
+        Kernel(Rc::new(RefCell::new(State {
+            dice,
+            faults,
+            queue: VecDeque::new(),
+            knocked: false,
+            starved: false,
+            reserve: true,
+            aborts: 0,
+            registrations_refused: 0,
+            registered: BTreeMap::new(),
+            gone: VecDeque::new(),
+            accept_calls: 0,
+        })))
+    }
+
+    /// A client connects.
+    pub(crate) fn connect(&self, end: ServerEnd) {
+        let mut state = self.0.borrow_mut();
+        state.queue.push_back(end);
+        state.knocked = true;
+    }
+
+    pub(crate) fn set_starved(&self, starved: bool) {
+        self.0.borrow_mut().starved = starved;
+    }
+
+    pub(crate) fn abort_next(&self) {
+        self.0.borrow_mut().aborts += 1;
+    }
+
+    pub(crate) fn refuse_next_registration(&self) {
+        self.0.borrow_mut().registrations_refused += 1;
+    }
+
+    /// How often `accept` was called.
+    pub(crate) fn accept_calls(&self) -> usize {
+        self.0.borrow().accept_calls
+    }
+
+    /// The listener is closed: who waits is turned away.
+    pub(crate) fn close_queue(&self) {
+        self.0.borrow_mut().queue.clear();
+    }
+
+    pub(crate) fn queue_len(&self) -> usize {
+        self.0.borrow().queue.len()
+    }
+
+    pub(crate) fn register(&self, socket: &mut ServerEnd, number: usize) -> io::Result<()> {
+        let mut state = self.0.borrow_mut();
+        if state.registrations_refused > 0 {
+            state.registrations_refused -= 1;
+            return Err(io::Error::from_raw_os_error(libc::ENOMEM));
+        }
+        state.registered.insert(number, Registered { end: socket.other(), held_polls: 0 });
+        Ok(())
+    }
+
+    /// Whether a poll would return at once.
+    pub(crate) fn is_pending(&self) -> bool {
+        let state = self.0.borrow();
+        let live =
+            |registered: &Registered| !registered.end.is_abandoned() && registered.end.has_news();
+        state.knocked || state.registered.values().any(live)
+    }
+
+    /// What has happened since the last poll.
+    pub(crate) fn poll(&self) -> Vec<Readiness> {
+        let mut guard = self.0.borrow_mut();
+        let state = &mut *guard;
+        state.forget_closed();
+        let mut reports = Vec::new();
+        if std::mem::take(&mut state.knocked) {
+            reports.push(readiness(ACCEPTORS_FROM, true, false, false));
+        }
+        for (&number, registered) in &mut state.registered {
+            registered.end.deliver();
+            let delayed = state.dice.once_in(usize::from(state.faults.delays));
+            if delayed && registered.held_polls < HELD_POLLS_MAX {
+                registered.held_polls += 1;
+                continue;
+            }
+            registered.held_polls = 0;
+            if let Some(news) = registered.end.take_news() {
+                reports.push(readiness(number, news.readable, news.writable, news.hangup));
+            }
+        }
+        state.add_nonsense(&mut reports);
+        // The order is the kernel's own business.
+        for at in (1..reports.len()).rev() {
+            reports.swap(at, state.dice.roll(at + 1));
+        }
+        reports
+    }
+}
+
+impl State {
+    fn forget_closed(&mut self) {
+        let gone = &mut self.gone;
+        self.registered.retain(|&number, registered| {
+            let closed = registered.end.is_abandoned();
+            if closed {
+                gone.push_back(number);
+                // What is still under way is answered with a reset.
+                registered.end.deliver();
+            }
+            !closed
+        });
+        while self.gone.len() > GONE_MAX {
+            self.gone.pop_front();
+        }
+    }
+
+    /// Readiness that is none, and readiness of those that are gone.
+    fn add_nonsense(&mut self, reports: &mut Vec<Readiness>) {
+        let State { dice, faults, registered, gone, .. } = self;
+        for &number in registered.keys() {
+            if dice.once_in(usize::from(faults.spurious)) {
+                let [readable, writable, hangup] = [(); 3].map(|()| dice.once_in(2));
+                reports.push(readiness(number, readable, writable, hangup));
+            }
+        }
+        if !gone.is_empty() && dice.once_in(usize::from(faults.stale)) {
+            let number = gone[dice.roll(gone.len())];
+            reports.push(readiness(number, true, true, true));
+        }
+    }
+}
+
+fn readiness(token: usize, readable: bool, writable: bool, hangup: bool) -> Readiness {
+    Readiness { token, readable, writable, hangup, error: false }
+}
+
+impl Queue for Kernel {
+    type Socket = ServerEnd;
+
+    fn accept(&mut self) -> io::Result<(ServerEnd, SocketAddr)> {
+        let mut state = self.0.borrow_mut();
+        state.accept_calls += 1;
+        // The descriptor is looked for first, whether anybody waits or not (do_accept,
+        // net/socket.c).
+        if state.starved && state.reserve {
+            let error =
+                *state.dice.pick(&[libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM]);
+            return Err(io::Error::from_raw_os_error(error));
+        }
+        let Some(end) = state.queue.pop_front() else { return Err(ErrorKind::WouldBlock.into()) };
+        if state.aborts > 0 {
+            state.aborts -= 1;
+            return Err(ErrorKind::ConnectionAborted.into());
+        }
+        Ok((end, SocketAddr::from(([127, 0, 0, 1], 1))))
+    }
+
+    fn release_reserve(&mut self) {
+        self.0.borrow_mut().reserve = false;
+    }
+
+    fn renew_reserve(&mut self) {
+        self.0.borrow_mut().reserve = true;
+    }
+}
+
+const HELD_POLLS_MAX: usize = 3;
+const GONE_MAX: usize = 8;

@@ -1,0 +1,145 @@
+//! Settings that a simulated world can have, and change.
+
+use super::Dice;
+use crate::config::{Config, Heartbeat};
+use crate::push::gap::Overrun;
+use crate::send::flush::FlushPolicy;
+use crate::send::path::WritePath;
+use crate::send::rule::CopyRule;
+use std::time::Duration;
+
+/// The settings that matter to what is simulated.
+#[derive(Debug, Clone, PartialEq)]
+#[allow(missing_docs)] // named as the knobs are, see `Config`
+pub struct Knobs {
+    pub write_path: WritePath,
+    pub auto_rule: &'static str,
+    pub overrun: Overrun,
+    pub flush_policy: FlushPolicy,
+    /// The policy of topic `t0`, if it has one of its own.
+    pub flush_policy_of_t0: Option<FlushPolicy>,
+    pub log_bytes_max: usize,
+    pub log_events_max: usize,
+    pub flush_budget_bytes: usize,
+    pub flush_slice_us: u64,
+    pub read_budget_bytes: usize,
+    pub accept_batch: usize,
+    pub connections_max: usize,
+    pub heartbeat: Heartbeat,
+    pub heartbeat_ms: u64,
+    pub stall_timeout_ms: u64,
+    pub connection_age_ms: u64,
+    pub topic_idle_ms: u64,
+    pub drain_ms: u64,
+}
+
+impl Default for Knobs {
+    fn default() -> Knobs {
+        Knobs {
+            write_path: WritePath::default(),
+            auto_rule: "never",
+            overrun: Overrun::Skip,
+            flush_policy: FlushPolicy::Turn,
+            flush_policy_of_t0: None,
+            log_bytes_max: 1 << 20,
+            log_events_max: 10_000,
+            flush_budget_bytes: 1 << 20,
+            flush_slice_us: 2000,
+            read_budget_bytes: 100_000,
+            accept_batch: 256,
+            connections_max: 0,
+            heartbeat: Heartbeat::Comment,
+            heartbeat_ms: 15_000,
+            stall_timeout_ms: 0,
+            connection_age_ms: 0,
+            topic_idle_ms: 0,
+            drain_ms: 10_000,
+        }
+    }
+}
+
+impl Knobs {
+    /// Settings of a random world.
+    pub fn draw(dice: &mut Dice) -> Knobs {
+        Knobs {
+            write_path: *dice.pick(&WritePath::ALL),
+            auto_rule: dice.pick::<&str>(&["never", "2:60,5:100"]),
+            overrun: *dice.pick(&[Overrun::Skip, Overrun::Skip, Overrun::Close, Overrun::Latest]),
+            flush_policy: *dice.pick(&POLICIES),
+            flush_policy_of_t0: (dice.roll(3) == 2).then(|| *dice.pick(&POLICIES)),
+            // Set without regard to the longest event that is possible: those in use are short.
+            log_bytes_max: *dice.pick(&[1 << 20, 2000, 900]),
+            log_events_max: *dice.pick(&[10_000, 30, 3]),
+            flush_budget_bytes: *dice.pick(&[1 << 20, 200, 1]),
+            flush_slice_us: *dice.pick(&[2000, 100, 10]),
+            read_budget_bytes: *dice.pick(&[100_000, 1]),
+            accept_batch: *dice.pick(&[256, 1]),
+            connections_max: *dice.pick(&[0, 0, 0, 4]),
+            heartbeat: *dice.pick(&[Heartbeat::Comment, Heartbeat::Event, Heartbeat::Off]),
+            heartbeat_ms: *dice.pick(&[15_000, 4_000]),
+            stall_timeout_ms: *dice.pick(&[0, 5000]),
+            connection_age_ms: *dice.pick(&[0, 0, 8_000]),
+            topic_idle_ms: *dice.pick(&[0, 0, 6_000]),
+            drain_ms: *dice.pick(&[6_000, 300]),
+        }
+    }
+
+    /// The same, with nothing held back and nobody sent away: so that all come to rest.
+    pub fn settled(&self) -> Knobs {
+        Knobs {
+            flush_policy: FlushPolicy::Turn,
+            flush_policy_of_t0: None,
+            connection_age_ms: 0,
+            connections_max: 0,
+            ..self.clone()
+        }
+    }
+
+    /// As a server takes them.
+    pub fn config(&self) -> Config {
+        let mut config = Config { admin: None, ..Config::default() };
+        config.delivery.write_path = self.write_path;
+        config.delivery.auto_rule = self.auto_rule.parse().unwrap_or(CopyRule::NEVER);
+        config.delivery.overrun = self.overrun;
+        config.delivery.flush_policy = self.flush_policy;
+        if let Some(policy) = self.flush_policy_of_t0 {
+            let overrides = [("flush_policy", policy.to_string())].into();
+            config.topics.insert("t0".into(), overrides);
+        }
+        config.limits.log_bytes_max = self.log_bytes_max;
+        config.limits.log_events_max = self.log_events_max;
+        config.limits.connections_max = self.connections_max;
+        config.turn.flush_budget_bytes = self.flush_budget_bytes;
+        config.turn.flush_slice_us = self.flush_slice_us;
+        config.turn.read_budget_bytes = self.read_budget_bytes;
+        config.turn.accept_batch = self.accept_batch;
+        config.times.heartbeat = self.heartbeat;
+        config.times.heartbeat_ms = self.heartbeat_ms;
+        config.times.stall_timeout_ms = self.stall_timeout_ms;
+        config.times.connection_age_ms = self.connection_age_ms;
+        config.times.topic_idle_ms = self.topic_idle_ms;
+        config.times.drain_ms = self.drain_ms;
+        // Shorter than by default: a world waits for each of them.
+        config.times.head_timeout_ms = PATIENCE_MS;
+        config.times.body_timeout_ms = PATIENCE_MS;
+        config.times.feed_timeout_ms = PATIENCE_MS;
+        config.times.idle_timeout_ms = PATIENCE_MS;
+        config.times.linger_ms = PATIENCE_MS;
+        config
+    }
+}
+
+/// How long a request, a connection without one, or one that was refused may take. The shorter the
+/// shortest of all times, the more often the sweep ticks, and a world has to live through that.
+const PATIENCE_MS: u64 = 4_000;
+/// Longer than any deadline of a request, of an answer, and of a connection without either.
+pub(super) const SILENCE_MS: u64 = 10_000;
+
+const POLICIES: [FlushPolicy; 6] = [
+    FlushPolicy::Turn,
+    FlushPolicy::Event,
+    FlushPolicy::Adaptive,
+    FlushPolicy::Buffered { bytes: Some(300), linger: None },
+    FlushPolicy::Buffered { bytes: None, linger: Some(Duration::from_millis(5)) },
+    FlushPolicy::Buffered { bytes: Some(500), linger: Some(Duration::from_millis(20)) },
+];
