@@ -223,7 +223,11 @@ impl<P: Platform> Server<P> {
         let connection = &self.connections[key];
         let overrun =
             |cursor: &Cursor| cursor.next < self.hub.topics()[cursor.topic as usize].log.first();
-        if connection.cursors.as_slice().iter().any(overrun) {
+        let overrun = connection.cursors.as_slice().iter().any(overrun);
+        // A notice is written when those before it have left. A reader of a few bytes at a time
+        // would be overrun again each time, and its notices would pile up.
+        let private_first = overrun && !connection.private.is_empty();
+        if overrun && !private_first {
             self.overrun(key);
         }
         let connection = &mut self.connections[key];
@@ -231,9 +235,10 @@ impl<P: Platform> Server<P> {
             Some(home) => self.deliveries.of(&self.hub.topics()[home.topic as usize].name),
             None => self.deliveries.base(),
         };
+        let cursors = if private_first { &mut [] } else { connection.cursors.as_mut_slice() };
         let mut queue = WriteQueue {
             private: &mut connection.private,
-            cursors: connection.cursors.as_mut_slice(),
+            cursors,
             delivered: &mut connection.delivered,
             topics: self.hub.topics(),
             framing: connection.framing,
@@ -258,6 +263,9 @@ impl<P: Platform> Server<P> {
         };
         if done.calls > 0 {
             self.note_flush(key, path, streams, &done);
+        }
+        if private_first && done.outcome == Outcome::Drained {
+            return self.flush_connection(key);
         }
         let streams_on = matches!(self.connections[key].phase, Phase::Stream);
         if done.outcome != Outcome::Drained || !streams_on {

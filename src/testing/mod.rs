@@ -20,6 +20,8 @@ pub mod knobs;
 pub mod ledger;
 pub mod pipe;
 pub mod publisher;
+#[cfg(test)]
+mod regressions;
 pub mod scenario;
 pub mod script;
 pub mod shrink;
