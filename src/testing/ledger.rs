@@ -17,6 +17,9 @@ pub struct Ledger {
     places: HashMap<u64, Vec<u64>>,
     /// For each publisher, the newest number that came in for the first time.
     newest: HashMap<u8, u64>,
+    /// For each publisher, the newest number of its earlier connections. What the server had read
+    /// of those may come in later than what was sent on the current one.
+    earlier: HashMap<u8, u64>,
     /// For each topic, up to which seq events have been evicted.
     evicted: BTreeMap<String, u64>,
     /// Up to which seq topics have been forgotten with all their events. A topic that is made anew
@@ -51,7 +54,12 @@ pub struct Draft {
 impl Draft {
     /// The event of publisher `by` that follows `count` others of its own.
     pub fn new(by: u8, count: u64, own_id: bool, topic: String) -> Draft {
-        Draft { topic, number: (count << 9) | u64::from(by) << 1 | u64::from(own_id) }
+        Draft { topic, number: Draft::number(by, count, own_id) }
+    }
+
+    /// Its number.
+    pub fn number(by: u8, count: u64, own_id: bool) -> u64 {
+        count << 9 | u64::from(by) << 1 | u64::from(own_id)
     }
 
     /// Who publishes it.
@@ -128,17 +136,24 @@ impl Ledger {
             }
             Some(_) => {}
             None => {
-                let newest = self.newest.entry(draft.publisher()).or_default();
-                if *newest >= draft.number {
+                let by = draft.publisher();
+                let earlier = self.earlier.get(&by).copied().unwrap_or(0);
+                let newest = self.newest.entry(by).or_default();
+                if *newest >= draft.number && draft.number > earlier {
                     return Err(format!("{draft:?} comes after {newest} of the same publisher"));
                 }
-                *newest = draft.number;
+                *newest = draft.number.max(*newest);
             }
         }
         places.push(seq);
         let entry = Entry { seq, number: draft.number, id: journaled.id.to_string() };
         self.topics.entry(draft.topic).or_default().push(entry);
         Ok(())
+    }
+
+    /// Publisher `by`, whose newest event has that number, goes to another connection.
+    pub fn note_reconnection(&mut self, by: u8, number: u64) {
+        self.earlier.insert(by, number);
     }
 
     /// Whether an event came in.

@@ -64,7 +64,8 @@ impl Publisher {
     }
 
     /// Begins again on another connection: with whatever was not answered and can be repeated.
-    pub fn connect(&mut self) {
+    pub fn connect(&mut self, ledger: &mut Ledger) {
+        ledger.note_reconnection(self.name, Draft::number(self.name, self.count, true));
         self.unsent.clear();
         self.answers.clear();
         self.told_to_close = false;

@@ -326,7 +326,7 @@ impl World {
         if self.publishers[who].line.is_none() {
             let line = self.connect(200);
             let party = &mut self.publishers[who];
-            party.client.connect();
+            party.client.connect(&mut self.ledger);
             (party.line, party.careless) = (Some(line), false);
         }
     }
