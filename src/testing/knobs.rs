@@ -68,8 +68,8 @@ impl Knobs {
             flush_policy: *dice.pick(&POLICIES),
             flush_policy_of_t0: (dice.roll(3) == 2).then(|| *dice.pick(&POLICIES)),
             // Set without regard to the longest event that is possible: those in use are short.
-            log_bytes_max: *dice.pick(&[1 << 20, 2000, 900]),
-            log_events_max: *dice.pick(&[10_000, 30, 3]),
+            log_bytes_max: *dice.pick(&[1 << 20, 8000, 2000, 900]),
+            log_events_max: *dice.pick(&[10_000, 100, 30, 3]),
             flush_budget_bytes: *dice.pick(&[1 << 20, 200, 1]),
             flush_slice_us: *dice.pick(&[2000, 100, 10]),
             read_budget_bytes: *dice.pick(&[100_000, 1]),
@@ -93,6 +93,24 @@ impl Knobs {
             connections_max: 0,
             ..self.clone()
         }
+    }
+
+    /// Whether no event is held back for longer than [`HELD_BACK_MS_MAX`].
+    pub fn flushes_in_time(&self) -> bool {
+        let in_time = |policy: &FlushPolicy| match policy {
+            FlushPolicy::Turn | FlushPolicy::Event => true,
+            FlushPolicy::Buffered { linger, .. } => linger.is_some(),
+            FlushPolicy::Adaptive => false,
+        };
+        in_time(&self.flush_policy) && self.flush_policy_of_t0.iter().all(in_time)
+    }
+
+    /// Whether publishers are made to wait before a reader is overrun that takes what it is offered:
+    /// half a log holds what can come in before it is asked, and one visit can send it.
+    pub fn holds_publishers_back(&self) -> bool {
+        self.log_bytes_max >= 8000
+            && self.log_events_max >= 100
+            && self.flush_budget_bytes >= self.log_bytes_max
     }
 
     /// As a server takes them.
@@ -134,6 +152,9 @@ impl Knobs {
 const PATIENCE_MS: u64 = 4_000;
 /// Longer than any deadline of a request, of an answer, and of a connection without either.
 pub(super) const SILENCE_MS: u64 = 10_000;
+
+/// Longer than any policy among those waits, if it does not wait for more events.
+pub(super) const HELD_BACK_MS_MAX: u64 = 60;
 
 const POLICIES: [FlushPolicy; 6] = [
     FlushPolicy::Turn,

@@ -26,6 +26,8 @@ struct Wire {
     window_bytes: usize,
     /// A call found too little room.
     wants_room: bool,
+    /// One ever did.
+    was_full: bool,
     /// Something has happened since the server was last told.
     news: bool,
     client_closed: bool,
@@ -67,6 +69,7 @@ pub fn pipe(window_bytes: usize, dice: Dice, faults: Faults) -> (ServerEnd, Clie
         to_client: VecDeque::new(),
         window_bytes,
         wants_room: false,
+        was_full: false,
         news: true,
         client_closed: false,
         client_gone: false,
@@ -127,30 +130,20 @@ impl ClientEnd {
         self.0.borrow_mut().doom = Some(bytes);
     }
 
-    /// Whether it was reset.
-    pub fn is_reset(&self) -> bool {
-        self.0.borrow().reset
-    }
-
     /// Whether everything that the server ever sent has been received, and there will be no more.
     pub fn is_over(&self) -> bool {
         let wire = self.0.borrow();
         wire.reset || ((wire.server_shut || wire.server_closed) && wire.to_client.is_empty())
     }
 
-    /// Whether everything that was sent has arrived.
-    pub fn has_arrived(&self) -> bool {
-        self.0.borrow().under_way.is_empty()
+    /// Whether the server ever found less room than it wanted.
+    pub fn was_full(&self) -> bool {
+        self.0.borrow().was_full
     }
 
     /// Whether the server has given its end up.
     pub fn is_abandoned(&self) -> bool {
         self.0.borrow().server_closed
-    }
-
-    /// How many bytes wait to be received.
-    pub fn waiting_bytes(&self) -> usize {
-        self.0.borrow().to_client.len()
     }
 
     /// Lets time pass for what is under way.
@@ -257,7 +250,7 @@ impl Wire {
             }
         }
         if short {
-            self.wants_room = true;
+            (self.wants_room, self.was_full) = (true, true);
             if pinched {
                 self.note_room();
             }

@@ -26,6 +26,8 @@ pub struct Subscriber {
     stream: Stream,
     /// How many events and gap notices it has seen.
     pub seen: (usize, usize),
+    /// How many of the notices said that it was too slow.
+    pub overruns: usize,
 }
 
 /// One connection, as far as its bytes have been understood.
@@ -78,7 +80,7 @@ impl Subscriber {
     /// A subscriber of `topics` that has seen nothing yet.
     pub fn new(topics: Vec<String>) -> Subscriber {
         let stream = Stream::new(&topics, 0);
-        Subscriber { topics, last_id: None, last_seq: 0, stream, seen: (0, 0) }
+        Subscriber { topics, last_id: None, last_seq: 0, stream, seen: (0, 0), overruns: 0 }
     }
 
     /// Whether it has an id to resume from.
@@ -287,6 +289,7 @@ impl Subscriber {
         let notice = Notice::read(json).ok_or("not a notice")?;
         self.stream.told_of_loss = true;
         self.seen.1 += 1;
+        self.overruns += usize::from(notice.reason == "overrun");
         if self.stream.blurred {
             return Ok(());
         }

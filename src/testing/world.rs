@@ -15,7 +15,7 @@
 
 use super::Dice;
 use super::kernel::Kernel;
-use super::knobs::{Knobs, SILENCE_MS};
+use super::knobs::{HELD_BACK_MS_MAX, Knobs, SILENCE_MS};
 use super::ledger::Ledger;
 use super::pipe::{ClientEnd, ServerEnd, pipe};
 use super::publisher::Publisher;
@@ -113,6 +113,9 @@ pub struct World {
     starved_until_ns: u64,
     /// Streams may have ended before their time: of age, or because their readers were overrun.
     ends_streams: bool,
+    /// Publishers have always been made to wait for readers: the logs never shrank, and never were
+    /// too small for that.
+    holds_back: bool,
     /// When the knobs were last turned, or time was last out of joint.
     disturbed_ns: u64,
     /// What had been published when the drain began.
@@ -150,6 +153,7 @@ impl World {
             turns: Turns::new(server, vec![acceptor]),
             kernel,
             ends_streams: ends_streams(&scenario.knobs),
+            holds_back: scenario.knobs.holds_publishers_back(),
             knobs: scenario.knobs.clone(),
             subscribers: Vec::new(),
             publishers: Vec::new(),
@@ -279,10 +283,14 @@ impl World {
         if !received.is_empty() {
             party.heard_ns = now_ns;
         }
+        let overruns = party.client.overruns;
         party
             .client
             .receive(&received, &self.ledger)
             .map_err(|why| format!("subscriber {who}: {why}"))?;
+        if party.client.overruns > overruns && !line.was_full() && self.holds_back {
+            return Err(format!("subscriber {who} was overrun, and its socket was never full"));
+        }
         if line.is_over() {
             party.line = None;
             return self.check_end_of_stream(who);
@@ -506,6 +514,9 @@ impl World {
     }
 
     fn adopt(&mut self, knobs: &Knobs) {
+        self.holds_back &= knobs.holds_publishers_back()
+            && knobs.log_bytes_max >= self.knobs.log_bytes_max
+            && knobs.log_events_max >= self.knobs.log_events_max;
         self.turns.server.reconfigure(knobs.config());
         self.knobs = knobs.clone();
         self.ends_streams |= ends_streams(knobs);
@@ -518,15 +529,20 @@ impl World {
     /// Nothing is held back, everybody reads, and when nothing moves any more, nobody may be left
     /// who does not know of everything, or waits for an answer.
     fn settle(&mut self) -> Checked {
-        self.adopt(&self.knobs.settled());
         let prompt: Vec<bool> = self.subscribers.iter().map(|party| party.prompt).collect();
         self.subscribers.iter_mut().for_each(|party| party.prompt = true);
         self.clients()?;
-        self.rest()?;
         // Accepting may have to wait for a descriptor; nothing else has to.
+        self.rest()?;
         while self.kernel.queue_len() > 0 && !self.turns.server.is_over() {
             self.pass(20)?;
         }
+        if self.knobs.flushes_in_time() && self.drained_at_seq.is_none() {
+            self.pass(HELD_BACK_MS_MAX)?;
+            self.check_complete()?;
+        }
+        self.adopt(&self.knobs.settled());
+        self.rest()?;
         for (party, prompt) in self.subscribers.iter_mut().zip(prompt) {
             party.prompt = prompt;
         }
@@ -555,7 +571,6 @@ impl World {
 
     /// Everybody comes back and reads; then all fall silent; then the server goes down.
     fn end(&mut self) -> Checked {
-        self.adopt(&self.knobs.settled());
         for who in 0..self.subscribers.len() {
             if self.subscribers[who].line.is_none() && self.subscribers[who].client.can_resume() {
                 self.subscribe(who, 0, false, 5000, true);
