@@ -37,6 +37,7 @@ struct State {
     /// Numbers that were registered and are not any more.
     gone: VecDeque<usize>,
     accept_calls: usize,
+    stale_reports: u64,
 }
 
 #[derive(Debug)]
@@ -60,6 +61,7 @@ impl Kernel {
             registered: BTreeMap::new(),
             gone: VecDeque::new(),
             accept_calls: 0,
+            stale_reports: 0,
         })))
     }
 
@@ -85,6 +87,11 @@ impl Kernel {
     /// How often `accept` was called.
     pub(crate) fn accept_calls(&self) -> usize {
         self.0.borrow().accept_calls
+    }
+
+    /// How often readiness was reported for a connection that was closed.
+    pub(crate) fn stale_reports(&self) -> u64 {
+        self.0.borrow().stale_reports
     }
 
     /// The listener is closed: who waits is turned away.
@@ -163,7 +170,7 @@ impl State {
 
     /// Readiness that is none, and readiness of those that are gone.
     fn add_nonsense(&mut self, reports: &mut Vec<Readiness>) {
-        let State { dice, faults, registered, gone, .. } = self;
+        let State { dice, faults, registered, gone, stale_reports, .. } = self;
         for &number in registered.keys() {
             if dice.once_in(usize::from(faults.spurious)) {
                 let [readable, writable, hangup] = [(); 3].map(|()| dice.once_in(2));
@@ -173,6 +180,7 @@ impl State {
         if !gone.is_empty() && dice.once_in(usize::from(faults.stale)) {
             let number = gone[dice.roll(gone.len())];
             reports.push(readiness(number, true, true, true));
+            *stale_reports += 1;
         }
     }
 }

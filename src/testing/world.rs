@@ -414,8 +414,19 @@ impl World {
         }
         self.ledger.read(self.turns.server.hub())?;
         self.turns.server.check_invariants();
+        self.check_stale()?;
         self.check_memory()?;
         self.clients()
+    }
+
+    /// What is reported for a connection that is closed does not reach the next one in its slot,
+    /// once as room and once as input.
+    fn check_stale(&self) -> Checked {
+        let reported = 2 * self.kernel.stale_reports();
+        match self.turns.server.counters().turns.stale_events {
+            seen if seen == reported => Ok(()),
+            seen => Err(format!("{seen} of {reported} stale events were recognised")),
+        }
     }
 
     fn check_memory(&self) -> Checked {
