@@ -53,7 +53,10 @@ pub fn live(scenario: &Scenario) -> Result<Lived, String> {
 pub fn seed(seed: u64) -> Result<Lived, Box<Failure>> {
     let scenario = Scenario::of_seed(seed);
     live(&scenario).map_err(|why| {
-        let small = shrink(scenario, SHRINK_TRIES_MAX, |smaller| live(smaller).is_err());
+        let begun = Instant::now();
+        let in_time = || begun.elapsed() < SHRINK_TIME_MAX;
+        let small =
+            shrink(scenario, SHRINK_TRIES_MAX, |smaller| in_time() && live(smaller).is_err());
         let why_small = live(&small).err().unwrap_or_default();
         Box::new(Failure { seed: Some(seed), why, scenario: small, why_small })
     })
@@ -147,6 +150,8 @@ thread_local! {
     static PANICKED: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
+/// Worlds that never come to rest take long to fail.
+const SHRINK_TIME_MAX: Duration = Duration::from_secs(20);
 const SHRINK_TRIES_MAX: usize = 2000;
 const FAILURES_MAX: usize = 3;
 
