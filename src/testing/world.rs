@@ -545,8 +545,12 @@ impl World {
         self.clients()?;
         // Accepting may have to wait for a descriptor; nothing else has to.
         self.rest()?;
+        let begun_ns = self.clock.get().max(self.starved_until_ns);
         while self.kernel.queue_len() > 0 && !self.turns.server.is_over() {
             self.pass(20)?;
+            if self.clock.get() > begun_ns + 1_000_000_000 {
+                return Err("there are descriptors, and who waits is not accepted".into());
+            }
         }
         if self.knobs.flushes_in_time() && self.drained_at_seq.is_none() {
             self.pass(HELD_BACK_MS_MAX)?;

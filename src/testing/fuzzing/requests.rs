@@ -17,7 +17,7 @@ use std::rc::Rc;
 /// accepted cannot be read in two ways.
 pub fn request_head(input: &[u8]) {
     let input = &input[..input.len().min(512)];
-    let limits = HeadLimits { head_bytes_max: 256, target_bytes_max: 64 };
+    let limits = HeadLimits { head_bytes_max: 256, target_bytes_max: 64, ..HeadLimits::default() };
     let whole = head::parse(input, &limits);
     for len in 0..input.len() {
         match head::parse(&input[..len], &limits) {
