@@ -112,11 +112,12 @@ impl World {
 
     pub(super) fn publish_from_within(&mut self, topic: u8, own_id: bool) -> Checked {
         // A feed waits while readers lag behind: its reactor takes no more from it.
-        for _ in 0..REST_TURNS_MAX {
-            if !self.turns.server.is_lagging() {
-                break;
+        for nth in 0.. {
+            match nth {
+                _ if !self.turns.server.is_lagging() || self.turns.server.is_over() => break,
+                REST_TURNS_MAX => return Err("feeds are held back for ever".into()),
+                _ => self.turn()?,
             }
-            self.turn()?;
         }
         if self.turns.server.is_over() {
             return Ok(());
