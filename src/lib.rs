@@ -26,6 +26,7 @@
 //!    begin with [`observe::ladder`]. [`sys`]: all unsafe code.
 //! 8. [`client`]: the other side, which stands on [`wire`] alone. Begin with [`client::stream`].
 //!    `load`, a feature: the load generator, which stands on that.
+//!    `soak`, a feature: hours under load, sampled and judged.
 //! 9. `lab`, a feature: the laboratory, which turns the knobs of a running server and says what that
 //!    costs. Begin with its `method`. Nothing above mentions it.
 //!
@@ -88,6 +89,8 @@ pub mod push;
 pub mod reactor;
 pub mod send;
 pub mod server;
+#[cfg(feature = "soak")]
+pub mod soak;
 pub mod sys;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

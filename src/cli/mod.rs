@@ -6,6 +6,7 @@ mod lab;
 mod load;
 mod serve;
 mod settings;
+mod soak;
 mod terminal;
 mod top;
 
@@ -36,6 +37,7 @@ pub fn run() -> ExitCode {
         Some(("load", matches)) => load::run(matches),
         Some(("load-worker", _)) => load::run_worker(),
         Some(("top", matches)) => top::run(matches),
+        Some(("soak", matches)) => soak::run(matches),
         _ => unreachable!("clap demands a subcommand that it knows"),
     };
     match result {
@@ -64,6 +66,7 @@ fn command() -> Command {
         .subcommand(load::command())
         .subcommand(load::worker_command())
         .subcommand(top::command())
+        .subcommand(soak::command())
 }
 
 #[cfg(test)]

@@ -58,11 +58,7 @@ impl Server {
 
 impl Sample {
     fn read_metrics(&mut self, text: &str) {
-        let lines = text.lines().filter(|line| !line.starts_with('#'));
-        self.counters = lines
-            .filter_map(|line| line.rsplit_once(' '))
-            .filter_map(|(name, value)| Some((name.to_string(), value.parse().ok()?)))
-            .collect();
+        self.counters = metrics(text);
         let value = |name: &str| self.counters.get(name).copied();
         self.cpu_ns = value("pushv_cpu_seconds_total").map(|s| (s * 1e9) as u64);
         self.resident_bytes = value("pushv_resident_bytes").map(|bytes| bytes as u64);
@@ -88,6 +84,15 @@ impl Sample {
             number(statm.split(' ').nth(1)).map(|pages| pages * sys::page_bytes());
         Ok(())
     }
+}
+
+/// The values of a text in the OpenMetrics format, by their names with labels.
+pub fn metrics(text: &str) -> BTreeMap<String, f64> {
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    lines
+        .filter_map(|line| line.rsplit_once(' '))
+        .filter_map(|(name, value)| Some((name.to_string(), value.parse().ok()?)))
+        .collect()
 }
 
 /// User and system time from the text of `stat`. The second field, the command's name, may hold
