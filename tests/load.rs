@@ -105,6 +105,28 @@ fn readers_of_all_kinds_get_everything() {
     assert!(said.contains("verdict: ok") && !said.contains("checked"), "{said}");
 }
 
+/// A stream whose first bytes fill the receive buffer. No readiness follows that read, since nothing
+/// more fits: a slow reader that waited for it stood still for ever.
+#[test]
+fn a_slow_reader_goes_on_behind_a_first_read_that_left_some() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let arguments = ["-n", "1", "--reader", "slow:20000", "--rcvbuf", "4096", "--duration", "60s"];
+    let mut command = load(&url, &arguments);
+    let _load = support::Running::spawn(command.stdout(Stdio::null()).stderr(Stdio::null()));
+    let (mut socket, _) = listener.accept().unwrap();
+    socket2::SockRef::from(&socket).set_send_buffer_size(4096).unwrap();
+    socket.set_write_timeout(Some(support::PATIENCE)).unwrap();
+    let mut head = String::new();
+    let mut input = BufReader::new(socket.try_clone().unwrap());
+    while !head.ends_with("\r\n\r\n") {
+        assert!(input.read_line(&mut head).unwrap() > 0);
+    }
+    let answer = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n";
+    let events = format!("data: {}\n\n", "x".repeat(600)).repeat(80);
+    socket.write_all(&[answer.as_bytes(), events.as_bytes()].concat()).expect("all is read");
+}
+
 #[test]
 fn those_who_drop_and_come_back_miss_nothing() {
     let server = Server::start(&[]);

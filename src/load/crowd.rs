@@ -260,7 +260,10 @@ impl Crowd {
             if !was_open {
                 self.open += 1;
                 self.settled += usize::from(!self.shared.running);
-            } else if let Some(ms) = rest_ms {
+            }
+            // After the first read as well: if what it left fills the socket's buffer, nothing more
+            // will be announced.
+            if let Some(ms) = rest_ms {
                 subscriber.resting = true;
                 let due_ns = sys::monotonic_ns() + ms * 1_000_000;
                 self.due.push(Reverse((due_ns, nth, subscriber.generation, Due::Read)));
