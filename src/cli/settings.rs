@@ -15,8 +15,8 @@ pub struct Sources {
     file: Option<PathBuf>,
     /// What flags and variables set: these stay as they are when the file is read again.
     fixed: Vec<(&'static str, String)>,
-    /// A flag names the file of the token, so that the variable with the token itself is not asked.
-    token_by_flag: bool,
+    /// Files of tokens that a flag names, so that the variable with the token itself is not asked.
+    tokens_by_flag: Vec<&'static str>,
 }
 
 impl Sources {
@@ -34,7 +34,11 @@ impl Sources {
                 .filter(|knob| given(knob.name))
                 .map(|knob| (knob.name, value(knob.name)))
                 .collect(),
-            token_by_flag: matches.value_source(TOKEN_FILE) == Some(ValueSource::CommandLine),
+            tokens_by_flag: [PUBLISH_TOKEN, ADMIN_TOKEN]
+                .into_iter()
+                .map(|(file, _)| file)
+                .filter(|file| matches.value_source(file) == Some(ValueSource::CommandLine))
+                .collect(),
         }
     }
 
@@ -54,10 +58,31 @@ impl Sources {
             knob.set(&mut config, value)
                 .map_err(|why| format!("{} or {}: {why}", knob.flag(), knob.variable()))?;
         }
-        let variable = std::env::var(TOKEN_VARIABLE).ok().filter(|_| !self.token_by_flag);
-        config.publish_token = token(variable, config.publish_token_file.as_deref())?;
+        config.publish_token = self.token(PUBLISH_TOKEN, config.publish_token_file.as_deref())?;
+        config.admin_token = self.token(ADMIN_TOKEN, config.admin_token_file.as_deref())?;
         config.validate()?;
         Ok(config)
+    }
+
+    /// A token: the environment's, or the first line of the file. What is wrong with a file is said
+    /// without a byte of it.
+    fn token(
+        &self,
+        (knob, variable): (&'static str, &str),
+        file: Option<&Path>,
+    ) -> Result<Option<Secret>, String> {
+        let variable =
+            std::env::var(variable).ok().filter(|_| !self.tokens_by_flag.contains(&knob));
+        if let Some(token) = variable.filter(|token| !token.trim().is_empty()) {
+            return Ok(Some(Secret::new(token.trim())));
+        }
+        let Some(file) = file else { return Ok(None) };
+        let named = |why: &dyn std::fmt::Display| format!("{knob} {}: {why}", file.display());
+        let text = std::fs::read_to_string(file).map_err(|error| named(&error))?;
+        match text.lines().next().map(str::trim) {
+            Some(token) if !token.is_empty() => Ok(Some(Secret::new(token))),
+            _ => Err(named(&"its first line is empty")),
+        }
     }
 }
 
@@ -91,22 +116,8 @@ fn argument(knob: &'static knobs::Knob) -> Arg {
     }
 }
 
-/// The publishers' token: the environment's, or the first line of the file.
-fn token(variable: Option<String>, file: Option<&Path>) -> Result<Option<Secret>, String> {
-    if let Some(token) = variable.filter(|token| !token.trim().is_empty()) {
-        return Ok(Some(Secret::new(token.trim())));
-    }
-    let Some(file) = file else { return Ok(None) };
-    let named =
-        |why: &dyn std::fmt::Display| format!("publish_token_file {}: {why}", file.display());
-    let text = std::fs::read_to_string(file).map_err(|error| named(&error))?;
-    match text.lines().next().map(str::trim) {
-        Some(token) if !token.is_empty() => Ok(Some(Secret::new(token))),
-        _ => Err(named(&"its first line is empty")),
-    }
-}
-
 const CONFIG: &str = "config";
-const TOKEN_FILE: &str = "publish_token_file";
-/// Not a flag: a process list shows arguments.
-const TOKEN_VARIABLE: &str = "PUSHV_PUBLISH_TOKEN";
+/// Knobs that name files of tokens, and variables with the tokens themselves. A token is no flag: a
+/// list of processes shows arguments.
+const PUBLISH_TOKEN: (&str, &str) = ("publish_token_file", "PUSHV_PUBLISH_TOKEN");
+const ADMIN_TOKEN: (&str, &str) = ("admin_token_file", "PUSHV_ADMIN_TOKEN");

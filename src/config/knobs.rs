@@ -179,7 +179,7 @@ pub static KNOBS: &[Knob] = &[
     knob!("listen", Start, Listening, listen, "HOST:PORT[,…]",
         "Addresses of the public listener; port 0 takes a free one"),
     knob!("admin", Start, Listening, admin, "HOST:PORT or off",
-        "Loopback address of the admin listener: /metrics, /knobs, /topics"),
+        "Address of the admin listener: /metrics, /knobs, /topics. Without admin_token_file it must be a loopback address"),
     number!("backlog", Start, Listening, backlog, 1..=1_000_000,
         "Connections that the kernel may keep waiting to be accepted"),
     knob!("cpu", Start, Listening, cpu, "a processor's number, or off",
@@ -187,6 +187,8 @@ pub static KNOBS: &[Knob] = &[
 
     knob!("publish_token_file", Reload, Access, publish_token_file, "a path",
         "File whose first line is the token that publishers must present as Authorization: Bearer"),
+    knob!("admin_token_file", Reload, Access, admin_token_file, "a path",
+        "File whose first line is the token that every request to the admin listener must present, but for /healthz"),
     knob!("cors_origins", Live, Access, cors_origins, "ORIGIN[,…] or *",
         "Web origins whose pages may subscribe, and publish"),
 

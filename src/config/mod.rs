@@ -40,6 +40,11 @@ pub struct Config {
     pub publish_token_file: Option<PathBuf>,
     /// The token that a publisher must present. Not a knob: it is never shown.
     pub publish_token: Option<Secret>,
+    /// Where the token of the admin listener is read from.
+    pub admin_token_file: Option<PathBuf>,
+    /// The token that every request to the admin listener must present, but for `/healthz`. Not a
+    /// knob either.
+    pub admin_token: Option<Secret>,
     /// The web origins whose pages may read answers.
     pub cors_origins: Cors,
     /// Whether to publish the time to the topic `clock`, and to serve a page that shows it.
@@ -185,6 +190,8 @@ impl Default for Config {
             cpu: None,
             publish_token_file: None,
             publish_token: None,
+            admin_token_file: None,
+            admin_token: None,
             cors_origins: Cors::Nobody,
             demo: false,
             stdin: None,
@@ -320,10 +327,13 @@ impl Config {
             ));
         }
         match self.admin {
-            Some(address) if !address.ip().is_loopback() => Err(format!(
-                "the admin listener has no authentication, so it must be on a loopback address, \
-                 not on {address}"
-            )),
+            Some(address) if !address.ip().is_loopback() && self.admin_token.is_none() => {
+                Err(format!(
+                    "an admin listener on {address} without a token would let anybody turn knobs: \
+                     give --admin-token-file FILE (or the environment variable PUSHV_ADMIN_TOKEN), \
+                     or a loopback address"
+                ))
+            }
             Some(_) if !cfg!(feature = "admin") => {
                 Err("this build has no admin listener: it lacks the feature `admin`".into())
             }
@@ -394,7 +404,7 @@ mod tests {
         check(|c| c.limits.event_bytes_max = 1 << 20, "cannot hold an event");
         check(|c| c.limits.logs_bytes_max = 1, "logs_bytes_max");
         check(|c| c.listen = vec!["0.0.0.0:80".parse().unwrap()], "--publish-token-file");
-        check(|c| c.admin = Some("10.0.0.1:80".parse().unwrap()), "loopback");
+        check(|c| c.admin = Some("10.0.0.1:80".parse().unwrap()), "--admin-token-file");
         check(|c| c.delivery.socket.congestion = "nonsense".into(), "TCP_CONGESTION");
         check(
             |c| {
@@ -405,10 +415,12 @@ mod tests {
     }
 
     #[test]
-    fn a_token_permits_any_address() {
+    fn tokens_permit_any_address() {
         let config = Config {
             listen: vec!["0.0.0.0:80".parse().unwrap()],
             publish_token: Some(Secret::new("s")),
+            admin: Some("10.0.0.1:80".parse().unwrap()),
+            admin_token: Some(Secret::new("t")),
             ..Config::default()
         };
         config.validate().unwrap();

@@ -286,12 +286,21 @@ impl Secret {
         Secret(secret.as_bytes().into())
     }
 
-    /// Whether `guess` is the secret. Takes as long for a guess that is nearly right as for one
-    /// that is all wrong; only its length can be timed.
+    /// Whether `guess` is the secret. How long that takes follows from the length of the guess
+    /// alone, so that it says nothing of the secret, not even its length. No guess is a secret
+    /// that is empty.
     pub fn matches(&self, guess: &[u8]) -> bool {
-        let same_length = self.0.len() == guess.len();
-        let difference = self.0.iter().zip(guess).fold(0, |all, (a, b)| all | (a ^ b));
-        std::hint::black_box(difference) == 0 && same_length
+        if self.0.is_empty() {
+            return false;
+        }
+        let mut difference = u8::from(self.0.len() != guess.len());
+        let mut at = 0;
+        for byte in guess {
+            difference |= byte ^ self.0[at];
+            // Around, however short the secret is.
+            at = (at + 1) * usize::from(at + 1 != self.0.len());
+        }
+        std::hint::black_box(difference) == 0
     }
 }
 
@@ -313,6 +322,34 @@ mod tests {
             assert!(!secret.matches(guess.as_bytes()), "{guess}");
         }
         assert_eq!(format!("{secret:?}"), "Secret(…)");
+        // A guess is not taken for the secret because it repeats it, or is its beginning.
+        let secret = Secret::new("aa");
+        assert!(secret.matches(b"aa"));
+        for guess in ["a", "aaa", "aaaa"] {
+            assert!(!secret.matches(guess.as_bytes()), "{guess}");
+        }
+        assert!(!Secret::new("").matches(b"") && !Secret::new("").matches(b"a"));
+    }
+
+    /// A guess of a megabyte takes as long against a secret of one byte as against one of its own
+    /// length, and whether its first byte is wrong or its last.
+    #[test]
+    fn the_time_of_a_guess_says_nothing_of_the_secret() {
+        let guess = vec![b'a'; 1 << 20];
+        let alike = "a".repeat(guess.len() - 1) + "b";
+        let unlike = "b".repeat(guess.len());
+        let time = |secret: &Secret| {
+            let once = |_| {
+                let begun = std::time::Instant::now();
+                assert!(!secret.matches(std::hint::black_box(&guess)));
+                begun.elapsed()
+            };
+            (0..20).map(once).min().unwrap()
+        };
+        let times = ["b", &alike, &unlike].map(|secret| time(&Secret::new(secret)).as_secs_f64());
+        let (least, most) =
+            (times.iter().copied().fold(1e9, f64::min), times.iter().copied().fold(0.0, f64::max));
+        assert!(most < 3.0 * least, "{times:?}");
     }
 
     #[test]

@@ -1,14 +1,12 @@
 //! The admin listener: the live page at `/`, and `/metrics`, `/knobs`, `/topics`, `/connections`,
 //! `/live`.
 //!
-//! It has no authentication. It listens on loopback addresses only, and answers only to a `Host`
-//! that is a loopback name, so that a page of some other site whose name was made to point here
-//! gets nothing.
+//! Who gets here has been let in by [`access`](super::access).
 
 use super::body::{Exchange, Sink};
 use super::connection::Door;
 use super::inspect::Question;
-use super::routes::{Answer, JSON, is_loopback_name};
+use super::routes::{Answer, JSON};
 use super::{Platform, Server};
 use crate::config::knobs::{self, KNOBS, Scope, Shown};
 use crate::config::{Config, Overrides};
@@ -21,10 +19,6 @@ use serde_json::{Map, Number, Value, json};
 impl<P: Platform> Server<P> {
     /// Answers a request on the admin listener.
     pub(super) fn route_admin(&mut self, key: u32, head: &Head<'_>, exchange: Exchange) {
-        if !head.host.is_none_or(is_loopback_name) {
-            let why = "the admin listener answers to loopback names only";
-            return self.answer_error(key, &exchange, 403, why);
-        }
         match head.path {
             "/" => self.show_page(key, head, &exchange),
             "/metrics" => {

@@ -19,6 +19,7 @@
 //! `publish`, `subscribe`, `flush` (events become writes), `sweep` (time passes), `watch` (what is
 //! under way), `shutdown`.
 
+mod access;
 #[cfg(feature = "admin")]
 mod admin;
 mod admission;

@@ -1,7 +1,7 @@
 //! Publishing: a request's body becomes events, events go into logs.
 
 use super::body::{Body, EventSink, Exchange, FeedSink, Sink, Tally};
-use super::routes::{check_topic, is_loopback_name};
+use super::routes::check_topic;
 use super::{Platform, Server};
 use crate::observe::counters::CloseReason;
 use crate::push::hub::{PublishError, Published, TooManyTopics};
@@ -78,7 +78,7 @@ impl<P: Platform> Server<P> {
     /// Where the body of a publish goes. Everything that can be said of the request without its
     /// body is said here, before a byte of it is read.
     fn publish_sink(&self, key: u32, head: &Head<'_>, topic: &str) -> Result<Sink, Refused> {
-        self.may_publish(key, head)?;
+        self.takes_publishes(key, head)?;
         check_topic(topic).map_err(|why| (400, why.to_string()))?;
         let is_feed = head
             .media_type
@@ -101,30 +101,14 @@ impl<P: Platform> Server<P> {
         event_sink(topic, head.query).map(Sink::Event).map_err(|why| (400, why))
     }
 
-    fn may_publish(&self, key: u32, head: &Head<'_>) -> Result<(), Refused> {
+    fn takes_publishes(&self, key: u32, head: &Head<'_>) -> Result<(), Refused> {
         if self.shutdown.is_under_way() {
             return Err((503, "the server is going down".into()));
         }
         if self.connections[key].over_limit {
             return Err((503, "too many connections".into()));
         }
-        if let Some(token) = &self.config.publish_token {
-            let presented = head.authorization.and_then(bearer);
-            return match presented.is_some_and(|guess| token.matches(guess)) {
-                true => Ok(()),
-                false => Err((401, "publishing needs Authorization: Bearer TOKEN".into())),
-            };
-        }
-        // Without a token, whoever reaches the listener may publish. A page that its user merely
-        // visits reaches it too: a browser posts plain text anywhere, but it says for whom.
-        let foreign = head.origin.is_some_and(|origin| {
-            let allowed = self.config.cors_origins.allows(Some(origin)).is_some();
-            !allowed && !is_own_page(origin, head.host.unwrap_or_default())
-        });
-        if foreign {
-            return Err((403, "pages of this origin may not publish; see cors_origins".into()));
-        }
-        Ok(())
+        self.may_publish(head).map_err(|(status, why)| (status, why.into()))
     }
 
     /// Publishes what `data` completes of an event stream.
@@ -293,43 +277,4 @@ fn check_fields(event: &Event<'_>) -> Result<(), String> {
         event::check_name(name).map_err(|why| format!("the event's name {why}"))?;
     }
     Ok(())
-}
-
-/// Whether a page of `origin` was served by this very listener. Its host must be a loopback name:
-/// any other name can be made to point here by whoever owns it (DNS rebinding).
-fn is_own_page(origin: &str, host: &str) -> bool {
-    is_loopback_name(host) && origin.strip_prefix("http://") == Some(host)
-}
-
-/// The token of `Authorization: Bearer TOKEN` (RFC 6750 §2.1).
-fn bearer(authorization: &[u8]) -> Option<&[u8]> {
-    let (scheme, token) = authorization.split_at_checked(b"Bearer ".len())?;
-    scheme.eq_ignore_ascii_case(b"Bearer ").then_some(token.trim_ascii())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn own_pages() {
-        let check = |origin, host, expected| {
-            assert_eq!(is_own_page(origin, host), expected, "{origin} {host}")
-        };
-        check("http://127.0.0.1:8080", "127.0.0.1:8080", true);
-        check("http://localhost:8080", "localhost:8080", true);
-        check("http://[::1]:8080", "[::1]:8080", true);
-        check("http://localhost:8081", "localhost:8080", false);
-        check("https://localhost:8080", "localhost:8080", false);
-        check("http://evil.example:8080", "evil.example:8080", false);
-        check("null", "127.0.0.1:8080", false);
-    }
-
-    #[test]
-    fn bearer_tokens() {
-        assert_eq!(bearer(b"Bearer abc"), Some(&b"abc"[..]));
-        assert_eq!(bearer(b"bearer  abc "), Some(&b"abc"[..]));
-        assert_eq!(bearer(b"Basic abc"), None);
-        assert_eq!(bearer(b"Bear"), None);
-    }
 }

@@ -8,7 +8,6 @@ use crate::wire::head::{BodyLength, Head, Method};
 use crate::wire::json::Quoted;
 use crate::wire::response::Response;
 use crate::wire::target::{self, Plus};
-use std::net::IpAddr;
 
 /// An answer that is sent whole.
 #[derive(Debug)]
@@ -35,6 +34,13 @@ impl<P: Platform> Server<P> {
                 Door::Admin => None,
             },
         };
+        // Whether it lives may be asked by anybody who reaches the listener: a supervisor has no token.
+        if connection.door == Door::Admin
+            && head.path != "/healthz"
+            && let Err((status, why)) = self.may_administer(head)
+        {
+            return self.answer_error(key, &exchange, status, why);
+        }
         match head.path {
             "/healthz" => {
                 if self.is_read(key, head, &exchange) {
@@ -245,16 +251,6 @@ pub(super) fn check_topic(name: &str) -> Result<(), &'static str> {
     } else {
         Ok(())
     }
-}
-
-/// Whether a `Host` names this machine by way of the loopback interface.
-pub(super) fn is_loopback_name(host: &str) -> bool {
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
-        _ => host,
-    };
-    let address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-    name == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
 pub(super) const JSON: &str = "application/json";

@@ -5,6 +5,8 @@
 
 #![allow(dead_code)] // each test file uses its own part
 
+pub mod process;
+
 use pushv::config::{Config, knobs};
 use pushv::reactor::{self, Handle, Reactor};
 use pushv::wire::chunk;
