@@ -48,7 +48,8 @@ every=$(((seconds + 499) / 500))
 
 pushv=${PUSHV:-$root/target/release/pushv}
 [ -n "${PUSHV:-}" ] || cargo build --release --quiet --manifest-path "$root/Cargo.toml"
-# A copy: what is built meanwhile is not what is measured.
+# What is built or committed meanwhile is not what is measured.
+commit=$(git -C "$root" describe --always --dirty --exclude '*')
 cp "$pushv" "$scratch/pushv"
 pushv=$scratch/pushv
 mkdir -p "$out/loads"
@@ -271,7 +272,7 @@ TEXT
   cat "$scratch/judged"
   cat <<TEXT
 
-Commit $(git -C "$root" describe --always --dirty --exclude '*'), $(uname -sr), $(sed -n 's/^model name[^:]*: *//p' /proc/cpuinfo | head -1), $(nproc) processors.
+Commit $commit, $(uname -sr), $(sed -n 's/^model name[^:]*: *//p' /proc/cpuinfo | head -1), $(nproc) processors.
 TEXT
 } >"$out/README.md"
 cat "$scratch/judged"

@@ -34,7 +34,9 @@ fn the_admin_listener_asks_for_its_token() {
     let server = guarded();
     let right = format!("Authorization: Bearer {ADMIN}\r\n");
     let wrong = format!("Authorization: Bearer {ADMIN}x\r\n");
-    for path in ["/metrics", "/knobs", "/topics", "/readyz", "/", "/no-such"] {
+    for path in
+        ["/metrics", "/knobs", "/topics", "/connections", "/connections/1", "/live", "/readyz", "/"]
+    {
         assert_eq!(ask(&server, path, "localhost", ""), 401, "{path}");
         assert_eq!(ask(&server, path, "localhost", &wrong), 401, "{path}");
         assert_ne!(ask(&server, path, "hub.example", &right), 401, "{path}");
