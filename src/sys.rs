@@ -104,6 +104,23 @@ pub fn set_bind_address_no_port(socket: &impl AsRawFd) -> io::Result<()> {
     })
 }
 
+/// A new descriptor for what `descriptor` stands for, which a program that is started later does
+/// not inherit (`F_DUPFD_CLOEXEC`, fcntl(2)). So a number that somebody has told can be used without
+/// taking it from whoever has it.
+///
+/// # Errors
+/// As the call: there is no such descriptor, or no other one is free.
+pub fn duplicate(descriptor: RawFd) -> io::Result<OwnedFd> {
+    let at_least = 3;
+    // SAFETY: the call takes numbers; one that is no open descriptor is refused by the kernel.
+    let new = unsafe { libc::fcntl(descriptor, libc::F_DUPFD_CLOEXEC, at_least) };
+    if new < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor is new and open, and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(new) })
+}
+
 /// The size of a page of memory, in bytes (`_SC_PAGESIZE`, sysconf(3)).
 pub fn page_bytes() -> u64 {
     // SAFETY: the call has no preconditions.
@@ -242,6 +259,24 @@ mod tests {
         assert_eq!((bound.ip().to_string().as_str(), bound.port()), ("127.0.0.9", 0));
         let file = std::fs::File::open("/dev/null").unwrap();
         assert!(set_bind_address_no_port(&file).is_err());
+    }
+
+    #[test]
+    fn a_duplicate_is_a_descriptor_of_its_own() {
+        use std::io::Read as _;
+        let original = std::fs::File::open("/proc/self/comm").unwrap();
+        let copy = duplicate(original.as_raw_fd()).unwrap();
+        assert_ne!(copy.as_raw_fd(), original.as_raw_fd());
+        let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", copy.as_raw_fd()));
+        let info = info.unwrap();
+        let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).unwrap().trim();
+        let flags = i32::from_str_radix(flags, 8).unwrap();
+        assert!(flags & libc::O_CLOEXEC != 0, "{info}");
+        drop(original);
+        let mut text = String::new();
+        std::fs::File::from(copy).read_to_string(&mut text).unwrap();
+        assert!(!text.is_empty());
+        assert_eq!(duplicate(-1).unwrap_err().raw_os_error(), Some(libc::EBADF));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 mod lab;
 mod load;
 mod serve;
+mod service;
 mod settings;
 mod soak;
 mod terminal;

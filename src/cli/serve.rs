@@ -1,13 +1,14 @@
 //! `pushv serve`.
 
-use super::Failure;
 use super::settings::{self, Sources};
+use super::{Failure, service};
 use clap::{Arg, ArgMatches, Command as Subcommand};
 use pushv::feed::{self, Clock, Lines};
 use pushv::reactor::{Command, Gone, Handle, Reactor};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::low_level::pipe;
 use std::io::{self, Write as _};
+use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::thread;
 
@@ -36,7 +37,14 @@ pub fn command() -> Subcommand {
 pub fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let filter = matches.get_one::<String>(LOG).map_or("info", String::as_str);
     env_logger::Builder::new().parse_filters(filter).init();
-    let sources = Sources::new(matches);
+    let mut sources = Sources::new(matches);
+    let inherited = service::inherited().map_err(Failure::Usage)?;
+    if !inherited.public.is_empty() {
+        sources.fix("listen", joined(&inherited.public));
+    }
+    if let Some(address) = inherited.admin {
+        sources.fix("admin", address.to_string());
+    }
     let config = sources.read().map_err(Failure::Usage)?;
     // Every subscriber is a descriptor; the limit in force is often a thousandth of the other.
     if let Err(error) = pushv::sys::set_descriptor_limit(u64::MAX) {
@@ -45,7 +53,7 @@ pub fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let (demo, stdin, line_bytes_max) =
         (config.demo, config.stdin.clone(), config.limits.event_bytes_max);
     let failed = |error: io::Error| Failure::Failed(error.to_string());
-    let mut reactor = Reactor::bind(config).map_err(failed)?;
+    let mut reactor = Reactor::adopt(config, inherited.sockets).map_err(failed)?;
     listen_to_signals(&mut reactor, sources).map_err(failed)?;
     // Whoever reads this may send signals.
     announce(&reactor, demo);
@@ -56,7 +64,12 @@ pub fn run(matches: &ArgMatches) -> Result<(), Failure> {
         let lines = Lines::new(io::BufReader::new(io::stdin()), &topic, line_bytes_max);
         feed::start(lines, reactor.handle()).map_err(failed)?;
     }
+    service::notify("READY=1");
     reactor.run().map_err(failed)
+}
+
+fn joined(addresses: &[SocketAddr]) -> String {
+    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 
 /// Prints where the server listens: the first lines of standard output, for scripts.
@@ -90,6 +103,7 @@ fn listen_to_signals(reactor: &mut Reactor, sources: Sources) -> io::Result<()> 
     let mut terminations = 0;
     reactor.ring(bell(&[SIGTERM, SIGINT])?, move |count| {
         terminations += count;
+        service::notify("STOPPING=1");
         Some(if terminations == 1 { Command::Drain } else { Command::Stop })
     })?;
     let hub = reactor.handle();
@@ -107,6 +121,7 @@ fn listen_to_signals(reactor: &mut Reactor, sources: Sources) -> io::Result<()> 
 
 /// Reads the configuration again. If it is wrong, everything stays as it is.
 fn reload(hub: &Handle, sources: &Sources) {
+    service::notify_reloading();
     match sources.read() {
         Ok(config) => {
             log::info!("the configuration is read again");
@@ -116,6 +131,7 @@ fn reload(hub: &Handle, sources: &Sources) {
         }
         Err(why) => log::error!("the configuration stays as it is: {why}"),
     }
+    service::notify("READY=1");
 }
 
 const LOG: &str = "log";

@@ -42,6 +42,11 @@ impl Sources {
         }
     }
 
+    /// Sets what neither a flag nor the file can change: what this process was started with.
+    pub fn fix(&mut self, name: &'static str, value: String) {
+        self.fixed.push((name, value));
+    }
+
     /// Reads the configuration file, if there is one, and puts all settings together.
     ///
     /// # Errors

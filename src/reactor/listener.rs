@@ -22,31 +22,20 @@ pub(super) struct Listener {
 }
 
 impl Listener {
+    /// Listens on `address`: by means of `inherited`, which is bound to it and listens already, or
+    /// else of a socket of its own.
     pub(super) fn open(
         address: SocketAddr,
         door: Door,
         config: &Config,
         registry: &Registry,
         token: Token,
+        inherited: Option<std::net::TcpListener>,
     ) -> io::Result<Listener> {
-        let named = |error: io::Error| {
-            let hint = match error.kind() {
-                ErrorKind::AddrInUse => "; is another server running? Port 0 takes a free one",
-                ErrorKind::PermissionDenied => "; ports below 1024 need a privilege",
-                _ => "",
-            };
-            io::Error::new(error.kind(), format!("cannot listen on {address}: {error}{hint}"))
+        let socket = match inherited {
+            Some(socket) => adopt(socket, door, config)?,
+            None => listen(address, door, config)?,
         };
-        let socket =
-            Socket::new(Domain::for_address(address), Type::STREAM, None).map_err(named)?;
-        // A server that is started again must not wait for its old connections to time out.
-        socket.set_reuse_address(true)?;
-        socket.set_nonblocking(true)?;
-        if door == Door::Public {
-            config.delivery.socket.apply_to_listener(&SockRef::from(&socket))?;
-        }
-        socket.bind(&address.into()).map_err(named)?;
-        socket.listen(i32::try_from(config.backlog).unwrap_or(i32::MAX)).map_err(named)?;
         let mut socket = TcpListener::from_std(socket.into());
         registry.register(&mut socket, token, Interest::READABLE)?;
         let address = socket.local_addr()?;
@@ -82,4 +71,36 @@ impl Queue for Listener {
     fn renew_reserve(&mut self) {
         self.reserve = File::open("/dev/null").ok();
     }
+}
+
+/// A socket that listens already. Who has come to it before it is registered is announced then
+/// (epoll_ctl(2) looks at the state that it finds).
+fn adopt(socket: std::net::TcpListener, door: Door, config: &Config) -> io::Result<Socket> {
+    let socket = Socket::from(socket);
+    if door == Door::Public {
+        config.delivery.socket.apply_to_listener(&SockRef::from(&socket))?;
+    }
+    Ok(socket)
+}
+
+/// A new socket that listens.
+fn listen(address: SocketAddr, door: Door, config: &Config) -> io::Result<Socket> {
+    let named = |error: io::Error| {
+        let hint = match error.kind() {
+            ErrorKind::AddrInUse => "; is another server running? Port 0 takes a free one",
+            ErrorKind::PermissionDenied => "; ports below 1024 need a privilege",
+            _ => "",
+        };
+        io::Error::new(error.kind(), format!("cannot listen on {address}: {error}{hint}"))
+    };
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).map_err(named)?;
+    // A server that is started again must not wait for its old connections to time out.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    if door == Door::Public {
+        config.delivery.socket.apply_to_listener(&SockRef::from(&socket))?;
+    }
+    socket.bind(&address.into()).map_err(named)?;
+    socket.listen(i32::try_from(config.backlog).unwrap_or(i32::MAX)).map_err(named)?;
+    Ok(socket)
 }

@@ -27,7 +27,7 @@ use listener::Listener;
 use mio::event::Event;
 use mio::{Events, Interest, Poll};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 use turn::{ACCEPTORS_FROM, Readiness, Turns, slot_of};
@@ -51,6 +51,16 @@ impl Reactor {
     /// `InvalidInput` if the configuration contradicts itself; otherwise what the kernel says,
     /// with the address that it concerns.
     pub fn bind(config: Config) -> io::Result<Reactor> {
+        Reactor::adopt(config, Vec::new())
+    }
+
+    /// The same with listening sockets that are open already, such as a service manager hands
+    /// over: where the configuration has the address that one of them is bound to, that one is
+    /// used. They are non-blocking.
+    ///
+    /// # Errors
+    /// As [`Reactor::bind`]; `InvalidInput` if the configuration lacks the address of one of them.
+    pub fn adopt(config: Config, mut sockets: Vec<TcpListener>) -> io::Result<Reactor> {
         let invalid = |why: String| io::Error::new(io::ErrorKind::InvalidInput, why);
         config.validate().map_err(invalid)?;
         let poll = Poll::new()?;
@@ -58,9 +68,14 @@ impl Reactor {
         let doors = doors.chain(config.admin.map(|address| (address, Door::Admin)));
         let mut acceptors = Vec::new();
         for (nth, (address, door)) in doors.enumerate() {
-            let token = mio::Token(ACCEPTORS_FROM + nth);
-            let listener = Listener::open(address, door, &config, poll.registry(), token)?;
+            let bound = |socket: &TcpListener| socket.local_addr().is_ok_and(|at| at == address);
+            let inherited = sockets.iter().position(bound).map(|at| sockets.swap_remove(at));
+            let (registry, token) = (poll.registry(), mio::Token(ACCEPTORS_FROM + nth));
+            let listener = Listener::open(address, door, &config, registry, token, inherited)?;
             acceptors.push(Acceptor::new(listener, door));
+        }
+        if let Some(socket) = sockets.first() {
+            return Err(invalid(format!("{socket:?} is bound where nothing is to listen")));
         }
         let (inbox, handle) = handle::channel(poll.registry(), WAKER)?;
         let (descriptors, _) = sys::descriptor_limits()?;
