@@ -62,7 +62,7 @@ pub fn send(socket: &impl AsRawFd, buffers: &[IoSlice<'_>]) -> io::Result<usize>
         cmsg_level: libc::SOL_SOCKET,
         cmsg_type: libc::SO_TIMESTAMPING,
     };
-    let mut control = Request { header, wanted };
+    let mut control = Request { header, wanted, padding: 0 };
     let message = libc::msghdr {
         msg_name: std::ptr::null_mut(),
         msg_namelen: 0,
@@ -84,6 +84,8 @@ pub fn send(socket: &impl AsRawFd, buffers: &[IoSlice<'_>]) -> io::Result<usize>
 struct Request {
     header: libc::cmsghdr,
     wanted: u32,
+    /// Written, because the call reads it.
+    padding: u32,
 }
 
 /// Takes the next stamp off the error queue; `None` if there is none. What else stands there is
