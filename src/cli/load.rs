@@ -50,7 +50,7 @@ fn subscriber_arguments() -> Vec<Arg> {
         Arg::new("connect-timeout").long("connect-timeout").value_name("TIME").value_parser(time).default_value("10s")
             .help("How long a stream may take to begin"),
         Arg::new("header").long("header").short('H').value_name("NAME: VALUE").value_parser(field).action(ArgAction::Append)
-            .help("A header field of the subscriptions"),
+            .help("A header field of the subscriptions; @FILE takes the file's first line, which a list of processes does not show"),
         Arg::new("reader").long("reader").value_name("HOW").value_parser(value_parser!(Reader)).default_value("prompt")
             .help("How subscribers read: prompt, nap:MS, slow:BYTES_PER_S or never"),
         number("rcvbuf", "0").value_name("BYTES").help("SO_RCVBUF of the subscribers; 0 leaves it to the kernel"),
@@ -83,7 +83,7 @@ fn publisher_arguments() -> Vec<Arg> {
             .help("Publishing requests that may be under way at once; 1 if the server loses pipelined ones"),
         Arg::new("publish-method").long("publish-method").value_name("METHOD").default_value("POST").help("The method of publishing"),
         Arg::new("publish-header").long("publish-header").value_name("NAME: VALUE").value_parser(field).action(ArgAction::Append)
-            .help("A header field of publishing"),
+            .help("A header field of publishing, likewise"),
         Arg::new("publish-template").long("publish-template").value_name("TEXT").default_value(DATA)
             .help("The body of publishing, in which {data} stands for the event, such as 'topic=a&data={data}'"),
     ]
@@ -251,8 +251,18 @@ fn time(text: &str) -> Result<u64, String> {
     if (0.0..=86_400e3).contains(&ms) { Ok(ms as u64) } else { Err("wants at most a day".into()) }
 }
 
-/// A header field.
+/// A header field, or `@` and the file whose first line it is.
 fn field(text: &str) -> Result<(String, String), String> {
+    if let Some(path) = text.strip_prefix('@') {
+        let text = std::fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))?;
+        let line = text.lines().next().unwrap_or_default();
+        // What is wrong with it is said without it: it may be a secret.
+        return field_of(line).map_err(|_| format!("the first line of {path} is no NAME: VALUE"));
+    }
+    field_of(text)
+}
+
+fn field_of(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once(':').ok_or("wants NAME: VALUE")?;
     let (name, value) = (name.trim(), value.trim());
     let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
@@ -314,5 +324,15 @@ mod tests {
         for text in ["", "a", ": x", "a b: c", "a: b\r\nc: d"] {
             assert!(field(text).is_err(), "{text:?}");
         }
+        let path = std::env::temp_dir().join(format!("pushv-field-{}", std::process::id()));
+        let from_file = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            field(&format!("@{}", path.display()))
+        };
+        assert_eq!(from_file("A: b\nC: d\n").unwrap(), ("A".into(), "b".into()));
+        let why = from_file("s3cret\n").unwrap_err();
+        assert!(why.contains("no NAME: VALUE") && !why.contains("s3cret"), "{why}");
+        std::fs::remove_file(&path).unwrap();
+        assert!(field("@/no/such/file").is_err());
     }
 }
