@@ -1,7 +1,7 @@
 //! Sockets that a service manager has opened before the server starts, and what it is told.
 //!
 //! The manager is played by Perl, which every Debian has: it opens the sockets, puts them where the
-//! protocol wants them (sd_listen_fds(3)), and becomes the server. Where systemd is installed, its own
+//! protocol wants them (`sd_listen_fds(3)`), and becomes the server. Where systemd is installed, its own
 //! `systemd-socket-activate` plays it as well.
 
 #![allow(clippy::unwrap_used)] // a test may panic

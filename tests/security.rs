@@ -123,6 +123,23 @@ fn an_admin_listener_for_everybody_is_refused() {
     assert_eq!(knobs("another"), 200);
 }
 
+/// The environment has the token for whoever looks at the server, as it has it for the server.
+#[test]
+fn pushv_top_presents_the_token() {
+    let server = guarded();
+    let url = format!("http://{}/", server.admin);
+    let top = |token: &str| {
+        let mut command = pushv(&["top", "--once", "--json", "--admin", &url]);
+        let output = command.env("PUSHV_ADMIN_TOKEN", token).output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    assert_eq!(top(ADMIN), (Some(0), String::new()));
+    let (status, why) = top("");
+    assert!(status == Some(1) && why.contains("PUSHV_ADMIN_TOKEN"), "{why}");
+    let (status, why) = top(GUESS);
+    assert!(status == Some(1) && !why.contains(GUESS), "{why}");
+}
+
 /// At any level of logging, in any answer, in the list of processes, in what is said of a wrong
 /// configuration: neither the tokens nor what somebody took for one.
 #[test]

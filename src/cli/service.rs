@@ -1,5 +1,5 @@
 //! What a service manager hands over, and what it is told: sockets that it has opened already
-//! (sd_listen_fds(3)), and when the server is ready, reloads and stops (sd_notify(3)).
+//! (`sd_listen_fds(3)`), and when the server is ready, reloads and stops (`sd_notify(3)`).
 //!
 //! Both protocols are a few environment variables, so this needs no library of systemd's, and
 //! whatever else speaks them (s6, a shell, a test) does as well.

@@ -102,6 +102,16 @@ pub fn arguments() -> impl Iterator<Item = Arg> {
     std::iter::once(config).chain(KNOBS.iter().map(argument))
 }
 
+/// The header field by which the environment's token opens an admin listener, if there is one.
+pub fn admin_fields() -> Vec<(String, String)> {
+    let token = std::env::var(ADMIN_TOKEN.1).unwrap_or_default();
+    match token.trim() {
+        "" => Vec::new(),
+        token if token.chars().any(char::is_control) => Vec::new(),
+        token => vec![("Authorization".into(), format!("Bearer {token}"))],
+    }
+}
+
 fn argument(knob: &'static knobs::Knob) -> Arg {
     let default = knob.show(&Config::default());
     let shown = default.to_string();

@@ -37,14 +37,29 @@ pub fn patch(url: &Url, body: &str) -> Result<String, String> {
 /// # Errors
 /// Why there is no answer, or none in a form that an answer of pushv has.
 pub fn exchange(url: &Url, method: &str, body: &str) -> Result<Answer, String> {
+    exchange_with(url, method, &[], body)
+}
+
+/// The same with further header fields, whose values hold no line ends.
+///
+/// # Errors
+/// As [`exchange`].
+pub fn exchange_with(
+    url: &Url,
+    method: &str,
+    fields: &[(String, String)],
+    body: &str,
+) -> Result<Answer, String> {
     let text = |error: io::Error| error.to_string();
     let address = url.reachable_address(PATIENCE).map_err(text)?;
     let mut socket = TcpStream::connect_timeout(&address, PATIENCE).map_err(text)?;
     socket.set_read_timeout(Some(PATIENCE)).map_err(text)?;
     socket.set_write_timeout(Some(PATIENCE)).map_err(text)?;
     let (target, host, length) = (&url.target, url.authority(), body.len());
+    let fields: String =
+        fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
     let request = format!(
-        "{method} {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\
+        "{method} {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{fields}\
          Content-Length: {length}\r\n\r\n{body}"
     );
     socket.write_all(request.as_bytes()).map_err(text)?;

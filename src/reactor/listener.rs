@@ -74,7 +74,7 @@ impl Queue for Listener {
 }
 
 /// A socket that listens already. Who has come to it before it is registered is announced then
-/// (epoll_ctl(2) looks at the state that it finds).
+/// (`epoll_ctl(2)` looks at the state that it finds).
 fn adopt(socket: std::net::TcpListener, door: Door, config: &Config) -> io::Result<Socket> {
     let socket = Socket::from(socket);
     if door == Door::Public {

@@ -3,6 +3,7 @@
 use super::answers::Streams;
 use super::text::clean;
 use super::view::Question;
+use crate::cli::settings::admin_fields;
 use pushv::client::exchange::{self, Answer};
 use pushv::client::url::Url;
 use serde_json::Value;
@@ -44,10 +45,16 @@ pub fn ask_now(admin: &Url, question: &Question) -> Result<Reply, Refusal> {
 }
 
 fn ask(url: &Url) -> Result<Reply, Refusal> {
-    let Answer { status, body } = exchange::exchange(url, "GET", "").map_err(Refusal::Server)?;
+    let fields = admin_fields();
+    let Answer { status, body } =
+        exchange::exchange_with(url, "GET", &fields, "").map_err(Refusal::Server)?;
     match status {
         200 => {}
         400 => return Err(Refusal::Question(error(&body))),
+        401 => {
+            let hint = "it wants a token, which is taken from PUSHV_ADMIN_TOKEN";
+            return Err(Refusal::Server(format!("{url}: {hint}")));
+        }
         _ => return Err(Refusal::Server(format!("HTTP status {status} for {url}"))),
     }
     let read = || -> serde_json::Result<Reply> {

@@ -5,6 +5,7 @@
 
 use super::answers::{Latencies, Live};
 use super::text::clean;
+use crate::cli::settings::admin_fields;
 use pushv::client::event_source::{Closer, EventSource, Options};
 use pushv::client::url::Url;
 use serde::Deserialize as _;
@@ -46,7 +47,11 @@ impl Feed {
     pub fn open(admin: &Url) -> Feed {
         let url = Url { target: "/live".into(), ..admin.clone() };
         // Something is said five times a second.
-        let options = Options { silence_timeout: Some(SILENCE), ..Options::default() };
+        let options = Options {
+            silence_timeout: Some(SILENCE),
+            fields: admin_fields(),
+            ..Options::default()
+        };
         let mut source = EventSource::new(url, options);
         let (shared, closer) = (Arc::<Shared>::default(), source.closer());
         let theirs = Arc::clone(&shared);
