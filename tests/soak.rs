@@ -4,7 +4,7 @@
 
 mod support;
 
-use pushv::soak::judge::Run;
+use pushv::soak::record::Run;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use support::installed;

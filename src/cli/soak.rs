@@ -3,7 +3,7 @@
 use super::Failure;
 use clap::{Arg, ArgMatches, Command, value_parser};
 use pushv::client::url::Url;
-use pushv::soak::judge::Run;
+use pushv::soak::record::Run;
 use pushv::soak::sampler::{self, Plan};
 use std::io;
 use std::path::PathBuf;

@@ -1,71 +1,8 @@
 //! Whether a run shows that the server can go on for ever: criteria, and what was found.
 
+use super::record::{End, Load, Run};
 use super::sample::Sample;
 use super::trend::{Trend, median};
-use serde::Deserialize;
-use std::fmt::{self, Write as _};
-use std::fs;
-use std::path::Path;
-
-/// Everything that is known of a run.
-#[derive(Debug, Clone, Default)]
-pub struct Run {
-    /// The samples, in order: some before the load, some after it.
-    pub samples: Vec<Sample>,
-    /// The reports of `pushv load`, by the names under which the script ran them.
-    pub loads: Vec<(String, Load)>,
-    /// How it ended.
-    pub end: End,
-}
-
-/// The part of a load's report that counts here (see [`crate::load::report::Report`]).
-#[derive(Debug, Clone, Default, Deserialize)]
-#[allow(missing_docs)]
-pub struct Load {
-    pub reader: String,
-    pub verdict: String,
-    pub connections: Streams,
-    pub deliveries: Deliveries,
-    pub offences: crate::load::checker::Offences,
-    pub first_offence: Option<String>,
-}
-
-/// Streams that were wanted, and that were open when the load began.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[allow(missing_docs)]
-pub struct Streams {
-    pub wanted: u64,
-    pub open: u64,
-    pub reconnected: u64,
-}
-
-/// Events that arrived, and notices of a loss.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[allow(missing_docs)]
-pub struct Deliveries {
-    pub count: u64,
-    pub gaps: u64,
-    pub told_lost: u64,
-}
-
-/// What the script notes when all is over.
-#[derive(Debug, Clone, Default, Deserialize)]
-pub struct End {
-    /// The server's exit status, after it was told to drain.
-    pub exit_status: i32,
-    /// Lines in its log of an error, or of a panic.
-    pub log_errors: u64,
-    /// Connections that were to be held at once.
-    pub held: u64,
-    /// Knobs turned through the admin listener.
-    pub knobs: u64,
-    /// Times that the configuration was read again.
-    pub reloads: u64,
-    /// Processes of subscribers that were stopped, and killed a while later.
-    pub stopped: u64,
-    /// Processes of subscribers that never read.
-    pub unread: u64,
-}
 
 /// A criterion, and what was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,36 +18,6 @@ pub struct Finding {
 }
 
 impl Run {
-    /// Reads `samples.jsonl`, `loads/*.json` and `end.json` of a directory.
-    ///
-    /// # Errors
-    /// What is missing or cannot be understood.
-    pub fn read(directory: &Path) -> Result<Run, String> {
-        let text = |path: &Path| {
-            fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
-        };
-        let wrong = |path: &Path, error: serde_json::Error| format!("{}: {error}", path.display());
-        let path = directory.join("samples.jsonl");
-        let samples = text(&path)?
-            .lines()
-            .map(serde_json::from_str)
-            .collect::<Result<_, _>>()
-            .map_err(|error| wrong(&path, error))?;
-        let path = directory.join("end.json");
-        let end = serde_json::from_str(&text(&path)?).map_err(|error| wrong(&path, error))?;
-        let folder = directory.join("loads");
-        let listed =
-            fs::read_dir(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-        let mut loads = Vec::new();
-        for path in listed.flatten().map(|entry| entry.path()) {
-            let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-            let load = serde_json::from_str(&text(&path)?).map_err(|error| wrong(&path, error))?;
-            loads.push((name, load));
-        }
-        loads.sort_by(|one: &(String, Load), other| one.0.cmp(&other.0));
-        Ok(Run { samples, loads, end })
-    }
-
     /// All criteria.
     pub fn findings(&self) -> Vec<Finding> {
         let mut findings = vec![self.memory(), self.descriptors(), self.nothing_is_left()];
@@ -118,30 +25,6 @@ impl Run {
         findings.extend([self.held(), self.events(), self.gaps(), self.slow(), self.acceptance()]);
         findings.extend([self.closes(), self.probes(), self.latency(), self.ending()]);
         findings
-    }
-
-    /// Samples under the steady load after the warm-up: neither idle nor in a phase that holds
-    /// many connections.
-    fn steady(&self) -> Vec<&Sample> {
-        let mut counts: Vec<f64> =
-            self.samples.iter().map(|sample| sample.connections as f64).collect();
-        counts.sort_unstable_by(f64::total_cmp);
-        if counts.is_empty() {
-            return Vec::new();
-        }
-        let usual = median(&counts);
-        let last_s = self.samples.last().map_or(0, |sample| sample.t_s);
-        let is_steady = |sample: &&Sample| {
-            let count = sample.connections as f64;
-            sample.t_s * WARM_UP_PARTS >= last_s && count >= usual / 2.0 && count <= usual * 2.0
-        };
-        self.samples.iter().filter(is_steady).collect()
-    }
-
-    fn quarters(&self) -> Vec<Quarter> {
-        let steady = self.steady();
-        let per_quarter = steady.len().div_ceil(4).max(1);
-        steady.chunks(per_quarter).map(Quarter::of).collect()
     }
 
     fn memory(&self) -> Finding {
@@ -374,94 +257,6 @@ impl Finding {
     }
 }
 
-/// A quarter of the steady samples: medians over them.
-#[derive(Debug)]
-struct Quarter {
-    until_s: u64,
-    /// Gap notices from its beginning to its end.
-    gaps: u64,
-    resident_bytes: f64,
-    other_descriptors: f64,
-    tcp_bytes: f64,
-    cpu_share: f64,
-    machine_load: f64,
-    p50_us: f64,
-    p99_us: f64,
-    worst_us: u64,
-}
-
-impl Quarter {
-    fn of(samples: &[&Sample]) -> Quarter {
-        let middle = |value: fn(&Sample) -> f64| {
-            let mut values: Vec<f64> = samples.iter().map(|sample| value(sample)).collect();
-            values.sort_unstable_by(f64::total_cmp);
-            median(&values)
-        };
-        Quarter {
-            until_s: samples.last().map_or(0, |sample| sample.t_s),
-            gaps: match samples {
-                [first, .., last] => last.gaps - first.gaps,
-                _ => 0,
-            },
-            resident_bytes: middle(|sample| sample.resident_bytes as f64),
-            other_descriptors: middle(|one| one.descriptors as f64 - one.connections as f64),
-            tcp_bytes: middle(|sample| sample.tcp_bytes as f64),
-            cpu_share: middle(|sample| sample.cpu_share),
-            machine_load: middle(|sample| sample.machine_load),
-            p50_us: middle(|sample| sample.probe_p50_us as f64),
-            p99_us: middle(|sample| sample.probe_p99_us as f64),
-            worst_us: samples.iter().map(|sample| sample.probe_max_us).max().unwrap_or(0),
-        }
-    }
-}
-
-/// The tables of a run, in Markdown: findings, quarters, loads.
-impl fmt::Display for Run {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("| criterion | demanded | found | |\n|---|---|---|---|\n")?;
-        for Finding { criterion, demand, found, passed } in self.findings() {
-            let verdict = if passed { "pass" } else { "**fail**" };
-            writeln!(f, "| {criterion} | {demand} | {found} | {verdict} |")?;
-        }
-        f.write_str(
-            "\nThe steady samples after the warm-up, by quarter: medians, and the slowest probe.\n\n\
-             | until | resident | kernel's TCP memory, whole machine | server's CPU | machine's load \
-             | probe p50 | p99 | slowest |\n|---|---|---|---|---|---|---|---|\n",
-        )?;
-        for quarter in self.quarters() {
-            writeln!(
-                f,
-                "| {} min | {:.0} KiB | {:.0} KiB | {:.1} % | {:.1} | {:.2} ms | {:.2} ms | {:.1} ms |",
-                quarter.until_s / 60,
-                quarter.resident_bytes / 1024.0,
-                quarter.tcp_bytes / 1024.0,
-                quarter.cpu_share * 100.0,
-                quarter.machine_load,
-                quarter.p50_us / 1000.0,
-                quarter.p99_us / 1000.0,
-                quarter.worst_us as f64 / 1000.0,
-            )?;
-        }
-        f.write_str(
-            "\n| load | reader | streams | resumes | deliveries | gap notices | verdict |\n\
-             |---|---|---|---|---|---|---|\n",
-        )?;
-        for (name, load) in &self.loads {
-            let mut row = format!("| {name} | {} ", load.reader);
-            write!(row, "| {} | {} ", load.connections.open, load.connections.reconnected)?;
-            write!(
-                row,
-                "| {} | {} | {} |",
-                load.deliveries.count, load.deliveries.gaps, load.verdict
-            )?;
-            writeln!(f, "{row}")?;
-        }
-        Ok(())
-    }
-}
-
-/// The first fifth of a run is its warm-up.
-const WARM_UP_PARTS: u64 = 5;
 /// Samples before the load, and after it.
 pub const IDLE_SAMPLES: usize = 3;
 /// What a probe holds: its stream, and a request under way.
@@ -476,6 +271,7 @@ const LATENCY_US_MAX: f64 = 20_000.0;
 
 #[cfg(test)]
 mod tests {
+    use super::super::record::{Deliveries, Streams};
     use super::*;
 
     /// A run of an hour in which nothing is wrong.
@@ -616,11 +412,5 @@ mod tests {
     fn a_run_without_samples_passes_nothing_that_needs_them() {
         let run = Run { samples: Vec::new(), ..good() };
         assert!(run.findings().iter().filter(|finding| !finding.passed).count() >= 6);
-    }
-
-    #[test]
-    fn a_directory_that_holds_no_run_is_refused() {
-        let why = Run::read(Path::new("/no/such/run")).unwrap_err();
-        assert!(why.starts_with("/no/such/run/samples.jsonl: "), "{why}");
     }
 }

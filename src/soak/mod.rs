@@ -9,10 +9,12 @@
 //! * [`sampler`]: asks, until the server is gone. `probe`: the time that an event takes, measured
 //!   by publishing some.
 //! * [`trend`]: whether a series of values rises, with what confidence.
-//! * [`judge`]: the criteria.
+//! * [`record`]: what is known of a run at its end. [`judge`]: the criteria. `tables`: its page.
 
 pub mod judge;
 mod probe;
+pub mod record;
 pub mod sample;
 pub mod sampler;
+mod tables;
 pub mod trend;
