@@ -266,7 +266,9 @@ verdict=0
 
 Made by \`scripts/soak.sh${given:+ $given}\` on one machine that others use as well; what it does is in
 its \`--help\`. \`samples.jsonl\` has a sample every $every s, \`loads\` the reports of \`pushv load\`;
-\`pushv soak judge DIR\` makes these tables again.
+\`pushv soak judge DIR\` makes these tables again. A probe is an event that is published to a topic of
+its own and read by a stream that stays. That stream too reaches its age (\`connection_age_ms\`) and comes
+back after \`retry_ms\`, half a second to one: the slowest probes are those that were published meanwhile.
 
 TEXT
   cat "$scratch/judged"
