@@ -419,7 +419,7 @@ mod tests {
         let config = Config {
             listen: vec!["0.0.0.0:80".parse().unwrap()],
             publish_token: Some(Secret::new("s")),
-            admin: Some("10.0.0.1:80".parse().unwrap()),
+            admin: cfg!(feature = "admin").then(|| "10.0.0.1:80".parse().unwrap()),
             admin_token: Some(Secret::new("t")),
             ..Config::default()
         };
