@@ -10,7 +10,9 @@ use crate::observe::survey::Survey;
 use crate::observe::verdict::Verdict;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeCounterValue, NoLabelSet};
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, NoLabelSet,
+};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 use std::fmt;
@@ -224,12 +226,7 @@ impl Snapshot {
         out.quantiles("lag", help, Some(&Unit::Bytes), &survey.lag_bytes)?;
         let oldest_ns = survey.oldest_published_ns.map(|then| self.now_ns.saturating_sub(then));
         let help = "Age of the oldest event that some stream has still to get";
-        out.gauge_of(
-            "lag_oldest",
-            help,
-            Some(&Unit::Seconds),
-            oldest_ns.unwrap_or(0) as f64 / 1e9,
-        )?;
+        out.gauge("lag_oldest", help, Some(&Unit::Seconds), oldest_ns.unwrap_or(0) as f64 / 1e9)?;
         let verdicts =
             Verdict::ALL.map(|verdict| (verdict.name(), survey.with_verdict(verdict, streams)));
         out.gauges("streams_by_verdict", "Streams by what holds them up", "verdict", verdicts)?;
@@ -352,11 +349,13 @@ impl Out<'_> {
         Ok(())
     }
 
-    fn gauge(&mut self, name: &str, help: &str, unit: Option<&Unit>, value: u64) -> fmt::Result {
-        self.0.encode_descriptor(name, help, unit, MetricType::Gauge)?.encode_gauge(&value)
-    }
-
-    fn gauge_of(&mut self, name: &str, help: &str, unit: Option<&Unit>, value: f64) -> fmt::Result {
+    fn gauge(
+        &mut self,
+        name: &str,
+        help: &str,
+        unit: Option<&Unit>,
+        value: impl EncodeGaugeValue,
+    ) -> fmt::Result {
         self.0.encode_descriptor(name, help, unit, MetricType::Gauge)?.encode_gauge(&value)
     }
 
