@@ -110,7 +110,7 @@ proptest! {
 
     #[test]
     fn chunk_sizes_are_read_alike_however_they_are_cut(
-        bytes in "[0-9a-f;\r\nx ]{0,30}", cuts in vec(any::<usize>(), 0..6)
+        bytes in "[0-9a-f;\r\nx \t]{0,30}", cuts in vec(any::<usize>(), 0..6)
     ) {
         let decode = |cuts: &[usize]| {
             let mut decoder = chunk::Decoder::default();

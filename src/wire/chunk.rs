@@ -72,7 +72,7 @@ pub struct Decoder {
 pub struct Limits {
     /// Bytes of a size line, its CRLF included.
     pub line_bytes_max: u32,
-    /// Bytes of all extensions of a body, each counted from its semicolon.
+    /// Bytes of all extensions of a body, blanks in front of them included.
     pub extensions_bytes_max: u32,
     /// Bytes of the trailer section, without the empty line that ends it.
     pub trailer_bytes_max: u32,
@@ -166,6 +166,7 @@ impl Decoder {
         self.line_bytes += 1;
         match self.state {
             State::Size => self.size(byte),
+            State::Blank => self.blank(byte),
             State::Extension => self.extension(byte),
             State::SizeLf => {
                 expect(byte, b'\n')?;
@@ -203,16 +204,26 @@ impl Decoder {
             }
             None if digits_before > 0 && byte == b'\r' => Ok(State::SizeLf),
             None if digits_before > 0 && byte == b';' => Ok(State::Extension),
+            None if digits_before > 0 && is_blank(byte) => Ok(State::Blank),
+            _ => Err(ChunkError::Size),
+        }
+    }
+
+    /// A byte behind a size and a blank. The grammar allows blanks there if an extension follows,
+    /// and a recipient must accept them (BWS, RFC 9110 §5.6.3). A line that ends in a blank is not
+    /// in the grammar, and is refused: some recipients read it as a size and others do not, so two
+    /// of them could disagree about where the body ends.
+    fn blank(&mut self, byte: u8) -> Result<State, ChunkError> {
+        self.check_extension()?;
+        match byte {
+            b';' => Ok(State::Extension),
+            _ if is_blank(byte) => Ok(State::Blank),
             _ => Err(ChunkError::Size),
         }
     }
 
     fn extension(&mut self, byte: u8) -> Result<State, ChunkError> {
-        self.extensions_bytes += 1;
-        if self.extensions_bytes > self.limits.extensions_bytes_max {
-            return Err(ChunkError::Extension);
-        }
-        self.check_line()?;
+        self.check_extension()?;
         match byte {
             b'\r' => Ok(State::SizeLf),
             b'\t' | 0x20..=0x7e => Ok(State::Extension),
@@ -220,7 +231,16 @@ impl Decoder {
         }
     }
 
-    /// Only an extension can make a size line long.
+    /// Counts one more byte behind a size.
+    fn check_extension(&mut self) -> Result<(), ChunkError> {
+        self.extensions_bytes += 1;
+        match self.extensions_bytes > self.limits.extensions_bytes_max {
+            true => Err(ChunkError::Extension),
+            false => self.check_line(),
+        }
+    }
+
+    /// Only an extension, or blanks in front of it, can make a size line long.
     fn check_line(&self) -> Result<(), ChunkError> {
         match self.line_bytes > self.limits.line_bytes_max {
             true => Err(ChunkError::Extension),
@@ -251,6 +271,10 @@ pub(crate) fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
+fn is_blank(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t')
+}
+
 fn expect(byte: u8, wanted: u8) -> Result<(), ChunkError> {
     if byte == wanted { Ok(()) } else { Err(ChunkError::LineEnd) }
 }
@@ -259,6 +283,8 @@ fn expect(byte: u8, wanted: u8) -> Result<(), ChunkError> {
 enum State {
     #[default]
     Size,
+    /// Blanks behind the size: an extension must follow.
+    Blank,
     Extension,
     SizeLf,
     Data,
@@ -332,6 +358,23 @@ mod tests {
         }
     }
 
+    /// RFC 9112 §7.1.1 has BWS in front of each semicolon, and RFC 9110 §5.6.3 wants every
+    /// recipient to accept it.
+    #[test]
+    fn blanks_may_stand_between_a_size_and_its_extension_only() {
+        for size in ["5 ;x=y", "5\t;x", "5 \t ;", "5 ; x = \"y\" ;z"] {
+            let body = format!("{size}\r\nhello\r\n0 ;last\r\n\r\nGET");
+            check(body.as_bytes(), Ok((b"hello", true, 3)));
+        }
+        for size in ["5\t", "5 \t", "5 5", "5 5;x", "5 x;y", " ;x", "\t5;x", "5 \u{b};x", "5 \n;x"]
+        {
+            check(format!("{size}\r\nhello\r\n0\r\n\r\n").as_bytes(), Err(ChunkError::Size));
+        }
+        check(b"5 \r;x\r\nhello\r\n0\r\n\r\n", Err(ChunkError::Size));
+        let long = format!("5{};x\r\nhello\r\n0\r\n\r\n", " ".repeat(300));
+        assert_eq!(decode_cut(long.as_bytes(), &[]), Err(ChunkError::Extension));
+    }
+
     #[test]
     fn line_ends_are_crlf_only() {
         check(b"5\nhello\r\n0\r\n\r\n", Err(ChunkError::Size));
@@ -391,6 +434,9 @@ mod tests {
         let twice = |bytes| format!("1;{}\r\nx\r\n0;{}\r\n\r\n", "e".repeat(bytes), "e".repeat(11));
         assert_eq!(decode(twice(11)), Ok(()));
         assert_eq!(decode(twice(12)), Err(ChunkError::Extension));
+        let blank = |bytes| format!("1{};\r\nx\r\n0\r\n\r\n", " ".repeat(bytes));
+        assert_eq!(decode(blank(16)), Ok(()));
+        assert_eq!(decode(blank(17)), Err(ChunkError::Extension), "blanks count as well");
         let trailer = |bytes| format!("0\r\nX: a\r\nY: {}\r\n\r\n", "v".repeat(bytes));
         assert_eq!(decode(trailer(19)), Ok(()));
         assert_eq!(decode(trailer(20)), Err(ChunkError::Trailer));

@@ -8,7 +8,7 @@ pub fn table() -> Vec<Row> {
     let ended = |body: &str| chunked(format!("{body}0\r\n\r\n"));
     let mut rows = Vec::new();
     let sizes = "0x5|+5|-1|1_0| 5|5 |5\t||;x|g|5g|FFFFFFFFFFFFFFFF|FFFFFFFFFFFFFFFF0|\
-                 000000005|100000000|5 ;x";
+                 000000005|100000000|5 5|5 5;x|5 x;y| ;x|5 \u{b};x";
     rows.extend(refused(11, "chunk-size", 400, sizes, sized));
     rows.extend(answered(11, "chunk-size-zeros", 200, 1, "005|00000005", sized));
 
@@ -35,7 +35,10 @@ pub fn table() -> Vec<Row> {
         let chunk = format!("1;{}\r\nx\r\n", "x".repeat(length));
         rows.extend(refused_bytes(13, "chunk-extension-long", 400, ended(&chunk.repeat(count))));
     }
-    rows.extend(answered(13, "chunk-extension", 200, 1, "5;|5;a|5;a=b;c=\"d e\"|5; a=;;", sized));
+    let extended = "5;|5;a|5;a=b;c=\"d e\"|5; a=;;|5 ;x=y|5\t ;x|5 ;";
+    rows.extend(answered(13, "chunk-extension", 200, 1, extended, sized));
+    let blanks = " ".repeat(64 << 10);
+    rows.extend(refused_bytes(13, "chunk-extension-long", 400, sized(&format!("5{blanks};x"))));
 
     let trailed = |trailer: &str| chunked(format!("5\r\nhello\r\n0\r\n{trailer}\r\n\r\n"));
     let named = "Content-Length: 9|Transfer-Encoding: gzip|Host: x|Authorization: Bearer x|\
