@@ -307,6 +307,42 @@ fn credentials_are_kept_from_other_servers() {
     assert!(!request.contains("authorization") && !request.contains("Cookie"), "{request}");
 }
 
+/// A server that a redirect leads to chooses where the chain goes on. Credentials must not follow it
+/// back, neither in this chain nor, if it was permanent, in the attempts that begin at its end.
+#[test]
+fn credentials_do_not_come_back_along_a_chain_of_redirects() {
+    for (status, permanent) in [(307, false), (308, true)] {
+        let [home, away] = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+        let to = |listener: &TcpListener, target: &str| {
+            let address = listener.local_addr().unwrap();
+            answer(status, &format!("Location: http://{address}{target}\r\n"))
+        };
+        let (first, back) = (to(&away, "/away"), to(&home, "/chosen-by-the-other"));
+        let away = Script::play_on(away, [Act::Send(back)]);
+        let home = Script::play_on(
+            home,
+            [
+                Act::Send(first),
+                Act::Send(stream("data: a\n\n")),
+                Act::Hold(stream("data: b\n\n")),
+            ],
+        );
+        let fields = vec![("Authorization".into(), "Bearer t".into())];
+        let mut source = home.source_with(Options { fields, ..options() });
+        assert_eq!((data(&mut source), data(&mut source)), ("a".into(), "b".into()));
+        let asked = |script: &Script| {
+            let request = script.request();
+            let target = request.split(' ').nth(1).unwrap().to_owned();
+            (target, request.contains("Bearer t"))
+        };
+        assert_eq!(asked(&home), ("/start?x".into(), true));
+        assert_eq!(asked(&away), ("/away".into(), false));
+        assert_eq!(asked(&home), ("/chosen-by-the-other".into(), false), "{status}");
+        let then = if permanent { "/chosen-by-the-other" } else { "/start?x" };
+        assert_eq!(asked(&home), (then.into(), !permanent), "{status}");
+    }
+}
+
 #[test]
 fn redirects_in_a_circle_end_it() {
     let script = Script::play((0..30).map(|_| Act::Send(answer(302, "Location: /start?x\r\n"))));

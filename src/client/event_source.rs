@@ -34,7 +34,7 @@ pub struct Options {
     /// The position to begin behind; empty for wherever the server begins.
     pub last_event_id: String,
     /// Header fields to send besides those that the standard asks for. Credentials among them
-    /// are kept from other servers that a redirect leads to.
+    /// are dropped when a redirect leads to another server, and for all that this redirects to.
     pub fields: Vec<(String, String)>,
     /// The reconnection time in milliseconds, until the server sets another.
     pub retry_ms: u64,
@@ -98,17 +98,33 @@ impl std::error::Error for Ended {}
 #[derive(Debug)]
 pub struct EventSource {
     /// Where attempts begin. Permanent redirects move it.
-    url: Url,
-    /// Where the next attempt goes, or the present one went: `url`, or where redirects led to.
-    here: Url,
-    /// The server that `options.fields` are meant for.
-    authority: String,
+    start: Place,
+    /// Where the next attempt goes, or the present one went: `start`, or where redirects led to.
+    here: Place,
     options: Options,
     last_event_id: String,
     policy: Policy,
     connection: Option<Connection>,
     ended: Option<Ended>,
     link: Arc<Link>,
+}
+
+/// Where an attempt goes.
+#[derive(Debug, Clone)]
+struct Place {
+    url: Url,
+    /// Whether the credentials among the fields go there too. Invariant: no redirect has left the
+    /// server that they are meant for. The server that it led to chooses what follows, a way back
+    /// included, so credentials that were dropped stay dropped (Fetch §4.4, HTTP-redirect fetch).
+    with_credentials: bool,
+}
+
+impl Place {
+    /// Where a redirect from here leads.
+    fn redirected(&self, url: Url) -> Place {
+        let with_credentials = self.with_credentials && self.url.authority() == url.authority();
+        Place { url, with_credentials }
+    }
 }
 
 impl EventSource {
@@ -119,10 +135,10 @@ impl EventSource {
     pub fn new(url: Url, options: Options) -> EventSource {
         // What cannot be sent shall be found here, not in a thread somewhere, later.
         stream::request(&mut Vec::new(), &url, options.last_event_id.as_bytes(), &options.fields);
+        let start = Place { url, with_credentials: true };
         EventSource {
-            here: url.clone(),
-            authority: url.authority(),
-            url,
+            here: start.clone(),
+            start,
             last_event_id: options.last_event_id.clone(),
             policy: Policy::new(options.retry_ms, options.patient),
             options,
@@ -148,7 +164,7 @@ impl EventSource {
                 Ok(Progress::Event(event)) => return Ok(event),
                 Ok(Progress::Connected) => {}
                 Ok(Progress::Opened) => {
-                    log::debug!("subscribed at {}", self.here);
+                    log::debug!("subscribed at {}", self.here.url);
                     self.policy.opened();
                 }
                 Ok(Progress::Retry(retry_ms)) => self.policy.set_retry_ms(retry_ms),
@@ -180,7 +196,7 @@ impl EventSource {
     fn advance(&mut self) -> Result<Progress, Outcome> {
         let Some(connection) = &mut self.connection else {
             self.connection = Some(self.connect().map_err(|error| {
-                log::debug!("cannot connect to {}: {error}", self.here);
+                log::debug!("cannot connect to {}: {error}", self.here.url);
                 Outcome::Unreachable
             })?);
             return Ok(Progress::Connected);
@@ -196,7 +212,7 @@ impl EventSource {
     /// A connection to the first address that accepts one, on which the request has been sent.
     fn connect(&self) -> io::Result<Connection> {
         let mut last_error = io::Error::from(ErrorKind::AddrNotAvailable);
-        for address in self.here.addresses()? {
+        for address in self.here.url.addresses()? {
             // Zero would be an error.
             let timeout = self.options.connect_timeout.max(Duration::from_millis(1));
             match TcpStream::connect_timeout(&address, timeout) {
@@ -219,7 +235,7 @@ impl EventSource {
         self.link.lead_to(&socket)?;
         let id = self.last_event_id.as_bytes();
         let mut request = Vec::new();
-        stream::request(&mut request, &self.here, id, &self.fields());
+        stream::request(&mut request, &self.here.url, id, &self.fields());
         (&*socket).write_all(&request)?;
         Ok(Connection {
             socket,
@@ -229,31 +245,29 @@ impl EventSource {
         })
     }
 
-    /// The header fields to send where the attempt goes: without credentials if that is not the
-    /// server they were meant for (Fetch §4.4, HTTP-redirect fetch).
+    /// The header fields to send where the attempt goes.
     fn fields(&self) -> Vec<(String, String)> {
-        let at_home = self.here.authority() == self.authority;
         let secret = |name: &str| CREDENTIALS.iter().any(|known| name.eq_ignore_ascii_case(known));
         let fields = self.options.fields.iter();
-        fields.filter(|(name, _)| at_home || !secret(name)).cloned().collect()
+        fields.filter(|(name, _)| self.here.with_credentials || !secret(name)).cloned().collect()
     }
 
     /// Does what follows from the end of an attempt, waiting included.
     fn react(&mut self, outcome: &Outcome) {
         self.connection = None;
-        let next = self.policy.after(&self.here, outcome, random());
-        log::debug!("{}: {outcome:?}, so {next:?}", self.here);
+        let next = self.policy.after(&self.here.url, outcome, random());
+        log::debug!("{}: {outcome:?}, so {next:?}", self.here.url);
         match next {
             Next::Fail(why) => self.end(Ended::Failed(why)),
             Next::Redirect(url, permanent) => {
+                self.here = self.here.redirected(url);
                 if permanent {
-                    self.url = url.clone();
+                    self.start = self.here.clone();
                 }
-                self.here = url;
             }
             Next::Retry { after_ms } => {
-                self.here = self.url.clone();
-                self.link.wait(Duration::from_millis(after_ms), &self.here);
+                self.here = self.start.clone();
+                self.link.wait(Duration::from_millis(after_ms), &self.here.url);
             }
         }
     }
