@@ -18,14 +18,13 @@ TEXT
 }
 
 root=$(cd "$(dirname "$0")/.." && pwd)
-cd "$root"
 processor=$(sed -n 's/^model name[^:]*: *//p' /proc/cpuinfo | head -1 | tr -cs '[:alnum:]\n' - | tr '[:upper:]' '[:lower:]')
-out=docs/reports/$(date -u +%Y-%m-%d)-linux-$(uname -r | cut -d. -f1,2)-${processor%-}
+out=$root/docs/reports/$(date -u +%Y-%m-%d)-linux-$(uname -r | cut -d. -f1,2)-${processor%-}
 size=() names=()
 while (($#)); do
   case $1 in
     --quick) size=(--quick) ;;
-    --out) out=${2:?--out needs a directory}; shift ;;
+    --out) out=$(realpath -m "${2:?--out needs a directory}"); shift ;;
     --help | -h) usage; exit ;;
     -*) usage >&2; exit 2 ;;
     *) names+=("$1") ;;
@@ -33,7 +32,8 @@ while (($#)); do
   shift
 done
 
-# An interrupted record has its own directory lying about.
+cd "$root"
+# The directory of an interrupted record is not committed.
 if [ -n "$(git status --porcelain -- . ':!docs/reports')" ]; then
   echo "the working tree has changes that are not committed" >&2
   exit 1

@@ -321,11 +321,7 @@ fn credentials_do_not_come_back_along_a_chain_of_redirects() {
         let away = Script::play_on(away, [Act::Send(back)]);
         let home = Script::play_on(
             home,
-            [
-                Act::Send(first),
-                Act::Send(stream("data: a\n\n")),
-                Act::Hold(stream("data: b\n\n")),
-            ],
+            [Act::Send(first), Act::Send(stream("data: a\n\n")), Act::Hold(stream("data: b\n\n"))],
         );
         let fields = vec![("Authorization".into(), "Bearer t".into())];
         let mut source = home.source_with(Options { fields, ..options() });

@@ -6,6 +6,7 @@ use pushv::lab::experiments;
 use pushv::lab::method::record::{Block, Doubt, Kind, Record};
 use pushv::lab::method::store;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
@@ -273,6 +274,38 @@ fn what_cannot_be_done_is_explained() {
     let out = Scratch::new("other-size");
     carried_out("write-vs-writev", &out);
     fails(&["run", "write-vs-writev", "--quick", "--out", out.path()], 2, "another --out");
+}
+
+/// A path on the command line of a script is relative to its caller's directory, not to the root of
+/// the source. The script runs in a copy of the tree in which cargo, git and pushv do nothing.
+#[test]
+fn scripts_write_where_their_caller_stands() {
+    for script in ["record.sh", "write_vs_writev.sh"] {
+        let scratch = Scratch::new(script);
+        let root = scratch.0.join("root");
+        let program = |path: PathBuf, text: &str| {
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, text).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        };
+        let source = format!("{}/scripts/{script}", env!("CARGO_MANIFEST_DIR"));
+        let copy = root.join("scripts").join(script);
+        program(copy.clone(), &fs::read_to_string(source).unwrap());
+        for name in ["cargo", "git"] {
+            program(root.join("bin").join(name), "#!/bin/sh\n");
+        }
+        // It makes the directory that it is told to write to.
+        let lab = "#!/bin/sh\nfor last; do :; done\nmkdir -p \"$last\"\n";
+        program(root.join("target/release/pushv"), lab);
+        let elsewhere = scratch.0.join("elsewhere");
+        fs::create_dir_all(&elsewhere).unwrap();
+        let path = format!("{}:{}", root.join("bin").display(), std::env::var("PATH").unwrap());
+        let mut command = Command::new(copy);
+        command.args(["--out", "here"]).current_dir(&elsewhere).env("PATH", path);
+        let output = command.env_remove("DISPLAY").env_remove("WAYLAND_DISPLAY").output().unwrap();
+        assert!(output.status.success(), "{script}: {}", text(&output.stderr));
+        assert!(elsewhere.join("here").is_dir() && !root.join("here").exists(), "{script}");
+    }
 }
 
 #[test]
