@@ -123,6 +123,73 @@ fn an_admin_listener_for_everybody_is_refused() {
     assert_eq!(knobs("another"), 200);
 }
 
+/// The addresses stay until a restart. So a file that needs no token, because its addresses are loopback
+/// ones, must not take the token from a listener that stays open to the network.
+#[test]
+fn a_reload_cannot_open_a_listener_that_stays() {
+    let start = [
+        "listen = [\"0.0.0.0:0\"]\nadmin = \"127.0.0.1:0\"\n",
+        "listen = [\"127.0.0.1:0\"]\nadmin = \"0.0.0.0:0\"\n",
+    ];
+    let tokens = [("publish_token_file", PUBLISH), ("admin_token_file", ADMIN)];
+    for (start, (knob, token)) in start.into_iter().zip(tokens) {
+        let secret = Scratch::new(&format!("kept-{knob}"), &format!("{token}\n"));
+        let file = Scratch::new(
+            &format!("kept-{knob}.toml"),
+            &format!("{start}{knob} = {:?}\nheartbeat_ms = 1111\n", secret.path()),
+        );
+        let process = Process::spawn(&mut pushv(&["serve", "--config", file.path()]));
+        let loopback = |address: std::net::SocketAddr| ([127, 0, 0, 1], address.port()).into();
+        let (public, admin) = (loopback(process.public), loopback(process.admin.unwrap()));
+        let statuses = |fields: &[(&str, &str)]| {
+            let publish = Client::connect(public).request("POST", "/events/a", fields, b"x");
+            let knobs = Client::connect(admin).request("GET", "/knobs", fields, b"");
+            (publish.status, knobs.status)
+        };
+        let before = statuses(&[]);
+        assert!(before.0 == 401 || before.1 == 401, "{before:?}");
+
+        let loopbacks = "listen = [\"127.0.0.1:0\"]\nadmin = \"off\"\nheartbeat_ms = 2222\n";
+        fs::write(&file.0, loopbacks).unwrap();
+        process.signal("-HUP");
+        let why = process.expect_log("the configuration stays as it is");
+        assert!(why.contains("0.0.0.0") && why.contains("until a restart"), "{why}");
+        assert_eq!(statuses(&[]), before, "after {why}");
+        // Nothing of the file is adopted.
+        let bearer = format!("Bearer {token}");
+        let fields = [("Authorization", bearer.as_str())];
+        let knobs = Client::connect(admin).request("GET", "/knobs", &fields, b"");
+        assert_eq!(knobs.json("heartbeat_ms"), "1111");
+    }
+}
+
+/// Whoever may turn knobs cannot set what opens a listener, and a request that tries it changes nothing
+/// else either.
+#[test]
+fn a_patch_sets_nothing_that_decides_who_gets_in() {
+    use pushv::config::knobs::{KNOBS, Scope};
+    let server = Server::start(&[]);
+    let before = Client::connect(server.admin).request("GET", "/knobs", &[], b"").text();
+    let not_live = KNOBS.iter().filter(|knob| matches!(knob.scope, Scope::Start | Scope::Reload));
+    let mut tried = 0;
+    for knob in not_live.clone() {
+        for value in ["off", "", "0.0.0.0:0", "7", "true", "x"] {
+            let body = format!("{{\"heartbeat_ms\":1234,\"{}\":\"{value}\"}}", knob.name);
+            let answer =
+                Client::connect(server.admin).request("PATCH", "/knobs", &[], body.as_bytes());
+            assert_eq!(answer.status, 400, "{body}: {}", answer.text());
+            tried += 1;
+        }
+    }
+    let names: Vec<&str> = not_live.map(|knob| knob.name).collect();
+    for name in ["listen", "admin", "publish_token_file", "admin_token_file"] {
+        assert!(names.contains(&name), "{names:?}");
+    }
+    assert!(tried > 24);
+    let after = Client::connect(server.admin).request("GET", "/knobs", &[], b"").text();
+    assert_eq!(after, before);
+}
+
 /// The environment has the token for whoever looks at the server, as it has it for the server.
 #[test]
 fn pushv_top_presents_the_token() {

@@ -23,6 +23,7 @@ pub struct Knob {
     pub help: &'static str,
     show: fn(&Config) -> Shown,
     set: fn(&mut Config, &str) -> Result<(), String>,
+    copy: fn(&Config, &mut Config),
 }
 
 /// When and where a knob can be set.
@@ -86,6 +87,11 @@ impl Knob {
         (self.set)(config, text.trim()).map_err(|why| format!("{}: {why}", self.name))
     }
 
+    /// Gives it in `to` the value that it has in `from`.
+    pub fn copy(&self, from: &Config, to: &mut Config) {
+        (self.copy)(from, to);
+    }
+
     /// Its flag, with the dashes.
     pub fn flag(&self) -> String {
         format!("--{}", self.name.replace('_', "-"))
@@ -144,6 +150,7 @@ macro_rules! knob {
                 config.$($field).+ = Value::read(text)?;
                 Ok(())
             },
+            copy: |from, to| to.$($field).+.clone_from(&from.$($field).+),
         }
     };
 }
@@ -162,6 +169,7 @@ macro_rules! number {
                 config.$($field).+ = whole_number(text, $low, $high)? as _;
                 Ok(())
             },
+            copy: |from, to| to.$($field).+ = from.$($field).+,
         }
     };
 }
@@ -360,6 +368,9 @@ mod tests {
             let differing: Vec<&str> =
                 differences(&before, &after).map(|(knob, _)| knob.name).collect();
             assert_eq!(differing, [knob.name]);
+            let mut copied = Config::default();
+            knob.copy(&after, &mut copied);
+            assert_eq!(differences(&after, &copied).count(), 0, "{} is copied", knob.name);
         }
     }
 

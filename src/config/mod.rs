@@ -7,6 +7,7 @@
 #[cfg(feature = "config-file")]
 pub mod file;
 pub mod knobs;
+mod reload;
 mod value;
 
 pub use value::{Cors, Heartbeat, Secret};

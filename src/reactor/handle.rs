@@ -15,7 +15,8 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 /// Something that the reactor is asked to do.
 #[derive(Debug)]
 pub enum Command {
-    /// Adopt another configuration, which has been validated.
+    /// Adopt another configuration as far as that can be done while running. If what would then be
+    /// in force is not valid ([`Config::after_reload`]), everything stays as it is.
     Reconfigure(Box<Config>),
     /// Go down in order.
     Drain,

@@ -183,12 +183,11 @@ impl Reactor {
 
     fn obey(&mut self, command: Command) {
         match command {
-            Command::Reconfigure(config) => {
-                let refused = self.turns.server.reconfigure(*config);
-                if !refused.is_empty() {
-                    log::warn!("knobs unchanged until a restart: {}", refused.join(" "));
-                }
-            }
+            Command::Reconfigure(config) => match self.turns.server.reconfigure(*config) {
+                Ok(refused) if refused.is_empty() => {}
+                Ok(refused) => log::warn!("knobs unchanged until a restart: {}", refused.join(" ")),
+                Err(why) => log::error!("the configuration stays as it is: {why}"),
+            },
             Command::Drain => self.turns.server.drain(),
             Command::Stop => self.turns.server.stop(),
         }

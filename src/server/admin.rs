@@ -74,8 +74,7 @@ impl<P: Platform> Server<P> {
     pub(super) fn finish_knobs(&mut self, key: u32, exchange: &Exchange, query: &str, json: &[u8]) {
         let patched = topic_of(query).and_then(|topic| {
             let config = patch(self.config(), topic.as_deref(), json)?;
-            config.validate()?;
-            self.reconfigure(config);
+            self.reconfigure(config)?;
             self.show_knobs(query)
         });
         self.answer_result(key, exchange, patched);

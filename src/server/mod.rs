@@ -312,20 +312,22 @@ impl<P: Platform> Server<P> {
 
     /// Adopts another configuration as far as that can be done while running, and gives the names
     /// of the settings that cannot.
-    pub fn reconfigure(&mut self, mut config: Config) -> Vec<&'static str> {
-        let mut refused = Vec::new();
-        let mut adopted = Vec::new();
-        let differing: Vec<_> = knobs::differences(&self.config, &config).collect();
-        for (knob, value) in differing {
-            if knob.scope == knobs::Scope::Start {
-                refused.push(knob.name);
-                let before = knob.show(&self.config).to_string();
-                let reset = knob.set(&mut config, &before);
-                debug_assert!(reset.is_ok(), "{} was set to it before", knob.name);
-            } else {
-                adopted.push(format!("{}={value}", knob.name));
-            }
-        }
+    ///
+    /// # Errors
+    /// What is wrong with the configuration that would be in force
+    /// ([`Config::after_reload`]). Then everything stays as it is.
+    pub fn reconfigure(&mut self, wanted: Config) -> Result<Vec<&'static str>, String> {
+        let (config, refused) = self.config.after_reload(wanted)?;
+        self.adopt(config);
+        Ok(refused)
+    }
+
+    /// Brings a configuration into force that [`Config::after_reload`] has given. Only the
+    /// simulator calls this itself: its logs are smaller than any that are valid.
+    pub(crate) fn adopt(&mut self, config: Config) {
+        let mut adopted: Vec<String> = knobs::differences(&self.config, &config)
+            .map(|(knob, value)| format!("{}={value}", knob.name))
+            .collect();
         if config.topics != self.config.topics {
             adopted.push(format!("topics={:?}", config.topics));
         }
@@ -341,7 +343,6 @@ impl<P: Platform> Server<P> {
         self.config = config;
         self.sweep.retime(&self.config, self.now_ns);
         self.flush_what_a_policy_held_back();
-        refused
     }
 
     /// Sets on live connections the socket options in which `deliveries` differ from those that

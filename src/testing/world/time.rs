@@ -142,7 +142,7 @@ impl World {
         self.holds_back &= knobs.holds_publishers_back()
             && knobs.log_bytes_max >= self.knobs.log_bytes_max
             && knobs.log_events_max >= self.knobs.log_events_max;
-        self.turns.server.reconfigure(knobs.config());
+        self.turns.server.adopt(knobs.config());
         self.knobs = knobs.clone();
         self.ends_streams |= ends_streams(knobs);
         self.disturbed_ns = self.clock.get();
