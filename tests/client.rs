@@ -245,7 +245,7 @@ fn what_a_request_says() {
     });
     assert_eq!(source.next_event(), Ok(event("a", "41")));
     let expected = format!(
-        "GET /start?x HTTP/1.1\r\nHost: {}\r\nAccept: text/event-stream\r\n\
+        "GET /start?x HTTP/1.1\r\nHost: {}\r\nAccept: text/event-stream\r\nAccept-Encoding: identity\r\n\
          Cache-Control: no-store\r\nLast-Event-ID: 41\r\nAuthorization: Bearer t\r\n\r\n",
         script.address
     );

@@ -73,7 +73,8 @@ fn request(url: &Url, method: &str, fields: &[(String, String)], body: &str) -> 
         (_, length) => format!("Content-Length: {length}\r\n"),
     };
     format!(
-        "{method} {} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n{fields}{length}\r\n{body}",
+        "{method} {} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\
+         Accept-Encoding: identity\r\n{fields}{length}\r\n{body}",
         url.target,
         url.authority()
     )
@@ -100,6 +101,9 @@ fn receive_head(source: &mut impl Read, received: &mut Vec<u8>) -> Result<(u16, 
         let parsed = response::parse(received, HEAD_BYTES_MAX, false);
         if let Some((head, head_bytes)) = parsed.map_err(|error| error.to_string())? {
             let (status, end) = (head.status, head.body);
+            if let Some(coding) = head.coding {
+                return Err(format!("the answer's Content-Encoding is {coding}, not identity"));
+            }
             received.drain(..head_bytes);
             // Others follow the interim ones (RFC 9110 §15.2); 101 was not asked for.
             if !matches!(status, 100 | 102..=199) {

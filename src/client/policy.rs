@@ -77,8 +77,10 @@ impl Policy {
             Outcome::Unreachable
             | Outcome::Ended(StreamEnd::NoAnswer)
             | Outcome::Failed(Failure::Head(_)) => self.retry_failed(0, random),
-            // It would be sent again, and again it would be too long.
-            Outcome::Failed(why @ Failure::Event(_)) => Next::Fail(why.to_string()),
+            // It would be sent again, and again it would be too long, or compressed.
+            Outcome::Failed(why @ (Failure::Event(_) | Failure::Encoded(_))) => {
+                Next::Fail(why.to_string())
+            }
             Outcome::Failed(why @ Failure::NotAStream { status, location, retry_after_s, .. }) => {
                 match (status, location) {
                     (301 | 302 | 303 | 307 | 308, Some(location)) => {

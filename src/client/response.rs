@@ -16,6 +16,9 @@ pub struct ResponseHead<'b> {
     pub status: u16,
     /// `Content-Type` without its parameters, as it stands.
     pub media_type: Option<&'b str>,
+    /// `Content-Encoding` as it stands, if it names any other coding than `identity`: the body is
+    /// compressed, and nothing here reads that.
+    pub coding: Option<&'b str>,
     /// How the end of the body is found.
     pub body: BodyEnd,
     /// The connection cannot be used again after the body: HTTP/1.0, `Connection: close`, or a
@@ -135,6 +138,7 @@ fn interpret<'b>(
         version,
         status: response.code.unwrap_or_default(),
         media_type: None,
+        coding: None,
         body: BodyEnd::None,
         close: version == Version::Http10,
         location: None,
@@ -179,6 +183,12 @@ fn interpret_field<'b>(
             head.media_type = std::str::from_utf8(essence).ok().map(str::trim_ascii);
         }
         14 if is("content-length") => lengths.add_content_length(value),
+        16 if is("content-encoding") => {
+            let mut codings = value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
+            if codings.any(|one| !one.is_empty() && !one.eq_ignore_ascii_case(b"identity")) {
+                head.coding = Some(std::str::from_utf8(value).unwrap_or("unreadable"));
+            }
+        }
         17 if is("transfer-encoding") && lengths.transfer_encoding.replace(value).is_some() => {
             // A list of codings, spread over several lines: not chunked alone.
             return Err(BadResponse::TransferCoding);
@@ -275,6 +285,7 @@ mod tests {
             version: Version::Http11,
             status: 302,
             media_type: Some("Text/Event-Stream"),
+            coding: None,
             body: BodyEnd::Bytes(5),
             close: true,
             location: Some("/a?b"),
@@ -297,6 +308,20 @@ mod tests {
         assert!(accepted(&with_fields("X: y")).close);
         assert!(accepted("HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\n").close);
         assert!(accepted(&with_fields("Content-Length: 5\r\nConnection: close")).close);
+    }
+
+    #[test]
+    fn bodies_that_are_compressed() {
+        for value in ["", "identity", "Identity, identity"] {
+            let head = with_fields(&format!("Content-Encoding: {value}"));
+            assert_eq!(accepted(&head).coding, None, "{value}");
+        }
+        for value in ["gzip", "br, identity", "identity, X-Gzip"] {
+            let head = with_fields(&format!("content-encoding: {value}"));
+            assert_eq!(accepted(&head).coding, Some(value));
+        }
+        let spread = with_fields("Content-Encoding: gzip\r\nContent-Encoding: identity");
+        assert_eq!(accepted(&spread).coding, Some("gzip"));
     }
 
     #[test]

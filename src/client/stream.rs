@@ -81,6 +81,8 @@ pub enum Failure {
         /// `Retry-After`, if it is a number of seconds.
         retry_after_s: Option<u64>,
     },
+    /// The body is compressed in this way, although that was not asked for.
+    Encoded(String),
     /// There are bytes behind the end of the body, where nothing was asked for.
     Surplus,
 }
@@ -164,6 +166,15 @@ impl Stream {
         }
     }
 
+    /// What an error of the connection means now, such as a reset. Only an orderly end of the
+    /// connection ends a body that has no other end (RFC 9112 §8).
+    pub fn broken(&self) -> StreamEnd {
+        match self.phase {
+            Phase::Body(Framing::Close) => StreamEnd::Cut,
+            _ => self.end(),
+        }
+    }
+
     /// Decodes the run of body bytes at the front of `input`, up to the next item.
     fn read_run(&mut self, input: &mut &[u8]) -> Result<Option<Step>, Failure> {
         let (run, _) = input.split_at(self.run_bytes.min(input.len()));
@@ -230,6 +241,9 @@ fn open(head: &ResponseHead<'_>) -> Result<Framing, Failure> {
             retry_after_s: head.retry_after_s,
         });
     }
+    if let Some(coding) = head.coding {
+        return Err(Failure::Encoded(coding.to_owned()));
+    }
     Ok(match head.body {
         BodyEnd::None => Framing::Bytes(0),
         BodyEnd::Bytes(bytes) => Framing::Bytes(bytes),
@@ -279,21 +293,39 @@ impl Framing {
 }
 
 /// Appends the request of a subscription to `out`: a GET with the fields that the standard asks for
-/// (WHATWG HTML §9.2.3), then `fields`.
+/// (WHATWG HTML §9.2.3), then `fields`. One of `fields` takes the place of a field of the same name
+/// that would be sent anyway; only the reader's own position goes before a `Last-Event-ID` of theirs.
 ///
 /// # Panics
 /// If `last_event_id` or a part of `fields` holds CR, LF or NUL, with which it could be a request
 /// of its own. An id that came out of a stream does not.
 pub fn request(out: &mut Vec<u8>, url: &Url, last_event_id: &[u8], fields: &[(String, String)]) {
     put(out, &[b"GET ", url.target.as_bytes(), b" HTTP/1.1\r\n"]);
-    put_field(out, b"Host", url.authority().as_bytes());
-    put_field(out, b"Accept", MEDIA_TYPE.as_bytes());
-    put_field(out, b"Cache-Control", b"no-store");
-    if !last_event_id.is_empty() {
-        put_field(out, b"Last-Event-ID", last_event_id);
+    let authority = url.authority();
+    let standard: [(&str, &[u8]); 4] = [
+        ("Host", authority.as_bytes()),
+        ("Accept", MEDIA_TYPE.as_bytes()),
+        // Without this field any coding would be welcome (RFC 9110 §12.5.3).
+        ("Accept-Encoding", b"identity"),
+        ("Cache-Control", b"no-store"),
+    ];
+    for (name, value) in standard {
+        let mut own = fields.iter().filter(|(own, _)| own.eq_ignore_ascii_case(name)).peekable();
+        if own.peek().is_none() {
+            put_field(out, name.as_bytes(), value);
+        }
+        own.for_each(|(name, value)| put_field(out, name.as_bytes(), value.as_bytes()));
+    }
+    let resumes = !last_event_id.is_empty();
+    if resumes {
+        put_field(out, LAST_EVENT_ID.as_bytes(), last_event_id);
     }
     for (name, value) in fields {
-        put_field(out, name.as_bytes(), value.as_bytes());
+        let is_sent = standard.iter().any(|(sent, _)| name.eq_ignore_ascii_case(sent))
+            || (resumes && name.eq_ignore_ascii_case(LAST_EVENT_ID));
+        if !is_sent {
+            put_field(out, name.as_bytes(), value.as_bytes());
+        }
     }
     put(out, &[b"\r\n"]);
 }
@@ -319,6 +351,12 @@ impl fmt::Display for Failure {
                 write!(f, "the answer's media type is {found}, not {MEDIA_TYPE}")
             }
             Failure::NotAStream { status, .. } => write!(f, "the answer's status is {status}"),
+            Failure::Encoded(coding) => {
+                write!(
+                    f,
+                    "the answer's Content-Encoding is {coding}, though identity was asked for"
+                )
+            }
             Failure::Surplus => f.write_str("bytes behind the end of the answer"),
         }
     }
@@ -327,6 +365,7 @@ impl fmt::Display for Failure {
 impl std::error::Error for Failure {}
 
 const MEDIA_TYPE: &str = "text/event-stream";
+const LAST_EVENT_ID: &str = "Last-Event-ID";
 
 #[cfg(test)]
 mod tests {
@@ -470,6 +509,36 @@ mod tests {
     }
 
     #[test]
+    fn answers_that_are_compressed() {
+        let answer = CHUNKED.replacen("\r\n", "\r\nContent-Encoding: GZIP\r\n", 1);
+        check(answer, &[], Err(Failure::Encoded("GZIP".into())));
+        let answer = CHUNKED.replacen("\r\n", "\r\nContent-Encoding: identity\r\n", 1);
+        check(answer, &["Opened"], Ok(StreamEnd::Cut));
+    }
+
+    /// A reset at any byte is no better than an end of the connection there; where the connection's
+    /// end is the body's end, it is worse.
+    #[test]
+    fn resets() {
+        for (head, framed) in [(CHUNKED, true), (UNTIL_CLOSE, false), (&of_length(9), true)] {
+            let body =
+                if head == CHUNKED { "9\r\ndata: a\n\n\r\n0\r\n\r\n" } else { "data: a\n\n" };
+            let answer = [head, body].concat();
+            for cut in 0..=answer.len() {
+                let mut stream = Stream::new(LIMITS, b"");
+                let mut input = &answer.as_bytes()[..cut];
+                while stream.next(&mut input).unwrap().is_some() {}
+                let expected = match cut {
+                    _ if cut < head.len() => StreamEnd::NoAnswer,
+                    _ if cut == answer.len() && framed => StreamEnd::Clean,
+                    _ => StreamEnd::Cut,
+                };
+                assert_eq!(stream.broken(), expected, "{cut} of {answer:?}");
+            }
+        }
+    }
+
+    #[test]
     fn malformed_answers() {
         let head = |why| Err(Failure::Head(why));
         let two = "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n";
@@ -506,12 +575,25 @@ mod tests {
             String::from_utf8(out).unwrap()
         };
         let start = "GET /a?b HTTP/1.1\r\nHost: h:81\r\nAccept: text/event-stream\r\n\
-                     Cache-Control: no-store\r\n";
+                     Accept-Encoding: identity\r\nCache-Control: no-store\r\n";
         assert_eq!(written(b"", &[]), format!("{start}\r\n"));
         assert_eq!(
             written("ü 7".as_bytes(), &[("X".into(), "y".into())]),
             format!("{start}Last-Event-ID: ü 7\r\nX: y\r\n\r\n")
         );
+        let field = |name: &str, value: &str| (name.to_string(), value.to_string());
+        let own = [
+            field("X", "y"),
+            field("cache-control", "max-age=0"),
+            field("last-event-id", "6"),
+            field("HOST", "hub.example"),
+            field("accept", "a/b"),
+            field("Accept", "c/d"),
+        ];
+        let start = "GET /a?b HTTP/1.1\r\nHOST: hub.example\r\naccept: a/b\r\nAccept: c/d\r\n\
+                     Accept-Encoding: identity\r\ncache-control: max-age=0\r\n";
+        assert_eq!(written(b"", &own), format!("{start}X: y\r\nlast-event-id: 6\r\n\r\n"));
+        assert_eq!(written(b"7", &own), format!("{start}Last-Event-ID: 7\r\nX: y\r\n\r\n"));
     }
 
     #[test]

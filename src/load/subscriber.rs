@@ -175,7 +175,10 @@ impl Subscriber {
             }
             self.reads = self.reads.wrapping_add(1);
             match socket.read(&mut buffer[..part]) {
-                Ok(0) => return Received::End(self.end_of_connection(&mut shared.tally)),
+                Ok(0) => {
+                    let why = "the server has closed the connection";
+                    return Received::End(self.over(self.stream.end(), why, &mut shared.tally));
+                }
                 Ok(count) => {
                     left -= count;
                     shared.tally.reads += 1;
@@ -189,7 +192,10 @@ impl Subscriber {
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Received::All,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Received::End(error.to_string()),
+                Err(error) => {
+                    let (end, why) = (self.stream.broken(), error.to_string());
+                    return Received::End(self.over(end, &why, &mut shared.tally));
+                }
             }
         }
         Received::Some
@@ -224,6 +230,7 @@ impl Subscriber {
                 Err(Failure::NotAStream { status, .. }) => {
                     return Some(format!("HTTP status {status}"));
                 }
+                Err(failure @ Failure::Encoded(_)) => return Some(failure.to_string()),
                 Err(failure) => {
                     shared.tally.offences.malformed += 1;
                     shared.tally.note_offence(|| format!("malformed: {failure}"));
@@ -233,16 +240,15 @@ impl Subscriber {
         }
     }
 
-    /// What the end of the connection says of its stream.
-    fn end_of_connection(&self, tally: &mut Tally) -> String {
-        match self.stream.end() {
-            StreamEnd::NoAnswer => "the server has closed the connection without an answer".into(),
+    /// What an end of the connection, for the reason `why`, says of its stream.
+    fn over(&self, end: StreamEnd, why: &str, tally: &mut Tally) -> String {
+        match end {
+            StreamEnd::NoAnswer => format!("{why} without an answer"),
             StreamEnd::Clean => "the server has ended the stream".into(),
             StreamEnd::Cut => {
                 tally.offences.malformed += 1;
-                let what = "malformed: the connection was closed in the middle of a chunk or before \
-                            the last one";
-                tally.note_offence(|| what.into());
+                let what = "in the middle of a chunk or of an event, or before the last chunk";
+                tally.note_offence(|| format!("malformed: {why}, {what}"));
                 "the server has cut the stream".into()
             }
         }
