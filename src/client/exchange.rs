@@ -260,7 +260,7 @@ mod tests {
     #[test]
     fn only_a_body_has_a_length() {
         let url = Url::parse("http://h:1/a").unwrap();
-        let head = "Host: h:1\r\nConnection: close\r\n";
+        let head = "Host: h:1\r\nConnection: close\r\nAccept-Encoding: identity\r\n";
         assert_eq!(request(&url, "GET", &[], ""), format!("GET /a HTTP/1.1\r\n{head}\r\n"));
         let patch = format!("PATCH /a HTTP/1.1\r\n{head}X: y\r\nContent-Length: 2\r\n\r\n{{}}");
         assert_eq!(request(&url, "PATCH", &[("X".into(), "y".into())], "{}"), patch);
