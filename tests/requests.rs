@@ -62,6 +62,21 @@ fn chunked(body: impl AsRef<[u8]>) -> Vec<u8> {
     post("Transfer-Encoding: chunked", body)
 }
 
+/// RFC 9110 §12.5.3: the answer says that the coding is the reason. It comes before the body does.
+#[test]
+fn a_coded_body_is_refused_unread() {
+    let server = Server::start(&[]);
+    let coded = "Content-Encoding: gzip\r\nExpect: 100-continue\r\nContent-Length: 100";
+    let knobs = format!("PATCH /knobs HTTP/1.1\r\nHost: localhost\r\n{coded}\r\n\r\n").into_bytes();
+    for (address, sent) in [(server.public, post(coded, "")), (server.admin, knobs)] {
+        let mut client = Client::connect(address);
+        client.send(sent);
+        let answer = last_answer(&mut client, 415);
+        assert_eq!(answer.field("Accept-Encoding"), Some("identity"));
+    }
+    assert_eq!(server.metric(PUBLISHED), 0);
+}
+
 /// RFC 9110 §10.1.1: one that waits to be told to go on is told, and one that could not know what
 /// it is told is not (§15.2).
 #[test]

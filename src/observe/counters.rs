@@ -73,7 +73,7 @@ pub struct Counters {
 }
 
 /// The statuses that refuse something, and their labels.
-pub const REFUSALS: [(u16, &str); 13] = [
+pub const REFUSALS: [(u16, &str); 14] = [
     (400, "400"),
     (401, "401"),
     (403, "403"),
@@ -82,6 +82,7 @@ pub const REFUSALS: [(u16, &str); 13] = [
     (408, "408"),
     (413, "413"),
     (414, "414"),
+    (415, "415"),
     (417, "417"),
     (431, "431"),
     (501, "501"),

@@ -6,7 +6,7 @@ use crate::push::id::{Epoch, Seq};
 use crate::push::journal::Journaled;
 use crate::push::log::{Bounds, FrameNo, Full, Memory, Stamp};
 use crate::push::topic::{Topic, TopicKey};
-use crate::wire::event::{EARLIEST, Encoder, Event};
+use crate::wire::event::{EARLIEST, Encoder, Event, GAP, LATEST};
 use slab::Slab;
 use std::collections::HashMap;
 use std::fmt::{self, Write as _};
@@ -120,10 +120,10 @@ pub enum ResumedFrom {
 impl fmt::Display for ResumedFrom {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            ResumedFrom::Latest => "latest",
+            ResumedFrom::Latest => LATEST,
             ResumedFrom::Earliest => EARLIEST,
             ResumedFrom::Id(id) => id,
-            ResumedFrom::Gap => "gap",
+            ResumedFrom::Gap => GAP,
         })
     }
 }

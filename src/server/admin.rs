@@ -6,6 +6,7 @@
 use super::body::{Exchange, Sink};
 use super::connection::Door;
 use super::inspect::Question;
+use super::publish::check_coding;
 use super::routes::{Answer, JSON};
 use super::{Platform, Server};
 use crate::config::knobs::{self, KNOBS, Scope, Shown};
@@ -51,6 +52,9 @@ impl<P: Platform> Server<P> {
             }
             "/knobs" => match head.method {
                 Method::Patch => {
+                    if let Err((status, why)) = check_coding(head) {
+                        return self.answer_error(key, &exchange, status, &why);
+                    }
                     let sink = Sink::Knobs { query: head.query.to_string(), json: Vec::new() };
                     self.begin_body(key, head, exchange, sink);
                 }

@@ -29,7 +29,7 @@ pub struct OwnedEvent {
 }
 
 /// A status and the reason for it.
-type Refused = (u16, String);
+pub(super) type Refused = (u16, String);
 
 impl<P: Platform> Server<P> {
     /// Publishes an event of a feed.
@@ -79,6 +79,7 @@ impl<P: Platform> Server<P> {
     /// body is said here, before a byte of it is read.
     fn publish_sink(&self, key: u32, head: &Head<'_>, topic: &str) -> Result<Sink, Refused> {
         self.takes_publishes(key, head)?;
+        check_coding(head)?;
         check_topic(topic).map_err(|why| (400, why.to_string()))?;
         let is_feed = head
             .media_type
@@ -227,6 +228,14 @@ impl<P: Platform> Server<P> {
     }
 }
 
+/// Bodies are taken as they stand: what a compressed one holds must not pass for its data.
+pub(super) fn check_coding(head: &Head<'_>) -> Result<(), Refused> {
+    match head.content_encoded {
+        true => Err((415, "a body with a Content-Encoding is not decoded here".into())),
+        false => Ok(()),
+    }
+}
+
 /// The event that the parameters of a plain publish describe.
 fn event_sink(topic: &str, query: &str) -> Result<EventSink, String> {
     let mut sink =
@@ -237,8 +246,7 @@ fn event_sink(topic: &str, query: &str) -> Result<EventSink, String> {
             "id" => sink.id = Some(value.into_owned()),
             "event" => sink.name = Some(value.into_owned()).filter(|name| !name.is_empty()),
             "retry" => {
-                let digits = value.bytes().all(|byte| byte.is_ascii_digit());
-                let ms = value.parse().ok().filter(|_| digits);
+                let ms = decode::digits(value.as_bytes());
                 sink.retry_ms = Some(ms.ok_or("retry wants a number of milliseconds")?);
             }
             _ => return Err(format!("unknown parameter {name:?}; there are id, event and retry")),
@@ -275,6 +283,9 @@ fn check_fields(event: &Event<'_>) -> Result<(), String> {
     }
     if let Some(name) = event.name {
         event::check_name(name).map_err(|why| format!("the event's name {why}"))?;
+    }
+    if let Some(retry_ms) = event.retry_ms {
+        event::check_retry(retry_ms).map_err(|why| format!("the reconnection time {why}"))?;
     }
     Ok(())
 }

@@ -172,6 +172,8 @@ impl<P: Platform> Server<P> {
     pub(super) fn answer_json(&mut self, key: u32, exchange: &Exchange, status: u16, json: &str) {
         let field = match status {
             401 => Some(("WWW-Authenticate", "Bearer")),
+            // Says that the coding is the reason, and which one is accepted (RFC 9110 §12.5.3).
+            415 => Some(("Accept-Encoding", "identity")),
             // Who is turned away for now is told when to come again.
             503 => Some(("Retry-After", "1")),
             _ => None,

@@ -71,28 +71,30 @@ impl<P: Platform> Server<P> {
     fn wish<'h>(&self, head: &Head<'h>, topic: Option<Cow<'h, str>>) -> Result<Wish<'h>, String> {
         let mut wish = Wish { topics: Vec::from_iter(topic), last_event_id: None };
         let topics_max = self.config.limits.topics_per_connection_max;
-        for parameter in target::query(head.query) {
-            let (name, value) =
-                parameter.map_err(|bad| format!("bad percent-encoding in {bad:?}"))?;
-            match &*name {
-                "topic" if wish.topics.contains(&value) => {}
-                // Said at once: looking through ever more of them would take ever longer.
-                "topic" if wish.topics.len() == topics_max => {
-                    return Err(format!("more than {topics_max} topics"));
-                }
-                "topic" => wish.topics.push(value),
-                "last_event_id" => {
-                    wish.last_event_id = Some(match value {
-                        Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
-                        Cow::Owned(text) => Cow::Owned(text.into_bytes()),
-                    });
-                }
-                // Pages add parameters of their own, against caches for example.
-                _ => {}
+        for parameter in target::parameters(head.query) {
+            // A position may be of any bytes: one that means nothing is a gap, not an error.
+            let (name, position) = parameter.decode_bytes();
+            if is_position(&name) {
+                // A client that appends where it stands leaves what the page wrote in front.
+                wish.last_event_id =
+                    Some(position).filter(|id| !id.is_empty()).or(wish.last_event_id);
             }
+            // Pages add parameters of their own, against caches for example.
+            if &*name != b"topic" {
+                continue;
+            }
+            let (_, topic) =
+                parameter.decode().map_err(|bad| format!("bad percent-encoding in {bad:?}"))?;
+            if wish.topics.contains(&topic) {
+                continue;
+            }
+            // Said at once: looking through ever more of them would take ever longer.
+            if wish.topics.len() == topics_max {
+                return Err(format!("more than {topics_max} topics"));
+            }
+            wish.topics.push(topic);
         }
-        // The parameter is for the first connection; a browser that reconnects to the same URL
-        // sends the header, which knows better.
+        // A browser that reconnects sends the header and keeps the URL, so the header is newer.
         if let Some(id) = head.last_event_id {
             wish.last_event_id = Some(Cow::Borrowed(id));
         }
@@ -264,6 +266,14 @@ impl<P: Platform> Server<P> {
             self.hub.forget(topic);
         }
     }
+}
+
+/// Whether a parameter of this name is the reader's position. Clients that cannot send
+/// `Last-Event-ID`, because a page may not or because of CORS, send it in the query, under names
+/// such as `lastEventId` (event-source-polyfill), `lastEventID` and `Last-Event-Id`.
+fn is_position(name: &[u8]) -> bool {
+    let letters = name.iter().filter(|byte| !matches!(byte, b'-' | b'_'));
+    letters.map(u8::to_ascii_lowercase).eq(*b"lasteventid")
 }
 
 /// Queues `payload` as a stream's own bytes.

@@ -402,10 +402,14 @@ impl Field {
     }
 }
 
-/// The standard leaves an empty value open; like browsers, we ignore it.
-fn digits(value: &[u8]) -> Option<u64> {
-    let text = std::str::from_utf8(value).ok()?;
-    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
+/// The standard leaves an empty value open; like browsers, we ignore it. It sets no upper bound
+/// either, so a number that does not fit is the largest that does.
+pub(crate) fn digits(value: &[u8]) -> Option<u64> {
+    let all_digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
+    let append = |number: u64, &digit: &u8| {
+        number.saturating_mul(10).saturating_add(u64::from(digit - b'0'))
+    };
+    all_digits.then(|| value.iter().fold(0, append))
 }
 
 /// The longest `id`, `event` or `retry` value accepted, in bytes.
@@ -582,6 +586,10 @@ mod tests {
         check("retry: 250\ndata: a", &[Seen::Retry(250)]);
         check("retry: 1x\nretry: -1\nretry:\nretry: 1.5\nretry: ١\n\n", &[]);
         check("retry:7\ndata: a\n\n", &[Seen::Retry(7), message("", "a", "")]);
+        check("retry: 0\nretry: 007\n", &[Seen::Retry(0), Seen::Retry(7)]);
+        check(format!("retry: {}\n", u64::MAX), &[Seen::Retry(u64::MAX)]);
+        check(format!("retry: {}0\n", u64::MAX), &[Seen::Retry(u64::MAX)]);
+        check("retry: 18446744073709551616\n", &[Seen::Retry(u64::MAX)]);
     }
 
     #[test]

@@ -57,7 +57,7 @@ pub struct Frame<'a> {
 impl Encoder {
     /// Encodes `event` under `id` (which replaces the event's own, if it has one).
     ///
-    /// The caller has checked `id` and `event.name`; see [`check_id`] and [`check_name`].
+    /// The caller has checked `id` and the event; see [`check_id`], [`check_name`] and [`check_retry`].
     pub fn encode(&mut self, id: &str, event: &Event<'_>) -> Frame<'_> {
         debug_assert!(id.len() <= ID_BYTES_MAX && !id.contains(['\r', '\n', '\0']));
         debug_assert!(event.name.is_none_or(|name| !name.contains(['\r', '\n', '\0'])));
@@ -115,8 +115,14 @@ pub enum FieldError {
     /// Space at an end is stripped from `Last-Event-ID` on its way back (RFC 9110 §5.5), so the
     /// id that returns would not be the id that was sent.
     OuterSpace,
+    /// Beyond ASCII. A browser sends such an id back as UTF-8, but clients that are built on
+    /// `fetch` or on Python's `str` send Latin-1 or fail (WHATWG Fetch: a header value is a byte
+    /// string).
+    NotAscii,
     /// pushv uses the word itself.
     Reserved,
+    /// Not within [`RETRY_MS`].
+    OutOfRange,
 }
 
 impl fmt::Display for FieldError {
@@ -126,7 +132,9 @@ impl fmt::Display for FieldError {
             FieldError::TooLong => "is longer than 256 bytes",
             FieldError::Control => "holds a control character",
             FieldError::OuterSpace => "begins or ends with a space",
+            FieldError::NotAscii => "holds a character beyond ASCII",
             FieldError::Reserved => "is a word that pushv uses itself",
+            FieldError::OutOfRange => "is not between 1 and 86400000 milliseconds",
         })
     }
 }
@@ -142,7 +150,8 @@ pub fn check_id(id: &str) -> Result<(), FieldError> {
     if id.starts_with(' ') || id.ends_with(' ') {
         return Err(FieldError::OuterSpace);
     }
-    check(id, ID_BYTES_MAX, &[EARLIEST])
+    check(id, ID_BYTES_MAX, &[EARLIEST, LATEST, GAP])?;
+    if id.is_ascii() { Ok(()) } else { Err(FieldError::NotAscii) }
 }
 
 /// Whether `name` can be an event's name.
@@ -165,8 +174,22 @@ fn check(value: &str, bytes_max: usize, reserved: &[&str]) -> Result<(), FieldEr
     }
 }
 
+/// Whether readers can be told to wait `retry_ms` before they reconnect.
+///
+/// # Errors
+/// [`FieldError::OutOfRange`].
+pub fn check_retry(retry_ms: u64) -> Result<(), FieldError> {
+    if RETRY_MS.contains(&retry_ms) { Ok(()) } else { Err(FieldError::OutOfRange) }
+}
+
 /// The position that means "everything that is retained", in place of an id.
 pub const EARLIEST: &str = "earliest";
+/// What `Pushv-Resumed-From` says of a stream that begins with the next event.
+pub const LATEST: &str = "latest";
+/// The reconnection times, in milliseconds, that an event may set. With 0 a reader whose server is
+/// down connects without a pause. Above 2,147,483,647 a timer of JavaScript fires at once, which
+/// is the same; a day is more than enough.
+pub const RETRY_MS: std::ops::RangeInclusive<u64> = 1..=86_400_000;
 /// The name of the event that tells a reader of a loss.
 pub const GAP: &str = "gap";
 /// The name of the event that heartbeats can be made of.
@@ -269,10 +292,36 @@ mod tests {
         assert_eq!(check_id(""), Err(FieldError::Empty));
         assert_eq!(check_id(" a"), Err(FieldError::OuterSpace));
         assert_eq!(check_id("a "), Err(FieldError::OuterSpace));
-        assert_eq!(check_id("earliest"), Err(FieldError::Reserved));
         assert_eq!(check_name("gap"), Err(FieldError::Reserved));
         assert_eq!(check_id(&"x".repeat(257)), Err(FieldError::TooLong));
-        assert_eq!(check_id("größe 1"), Ok(()));
         assert_eq!(check_name("price"), Ok(()));
+        assert_eq!(check_name("größe"), Ok(()));
+    }
+
+    /// What a header field can carry, in every client, is what an id can consist of.
+    #[test]
+    fn every_character_of_an_id() {
+        for inner in (0..=0x17f).chain([0x2028, 0xfeff, 0xfffd, 0x1f600]).filter_map(char::from_u32)
+        {
+            let expected = match inner {
+                ' '..='~' => Ok(()),
+                _ if inner.is_control() => Err(FieldError::Control),
+                _ => Err(FieldError::NotAscii),
+            };
+            assert_eq!(check_id(&format!("a{inner}b")), expected, "{inner:?}");
+        }
+        for word in ["earliest", "latest", "gap"] {
+            assert_eq!(check_id(word), Err(FieldError::Reserved));
+        }
+    }
+
+    #[test]
+    fn reconnection_times() {
+        for retry_ms in [1, 2_000, 86_400_000] {
+            assert_eq!(check_retry(retry_ms), Ok(()));
+        }
+        for retry_ms in [0, 86_400_001, 1 << 31, 1 << 32, u64::MAX] {
+            assert_eq!(check_retry(retry_ms), Err(FieldError::OutOfRange));
+        }
     }
 }

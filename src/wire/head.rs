@@ -14,6 +14,7 @@
 //! | any `Content-Length` | 400 unless it is one run of digits |
 //! | any `Transfer-Encoding` | `chunked` alone; a list around it is 400, anything else 501 |
 //! | both of them | 400: two parties could disagree about where the body ends |
+//! | a POST or PATCH of HTTP/1.0 without a length | 400: its body could have any |
 //! | any field twice | 400 if it is one that is acted on and cannot be a list |
 //!
 //! `docs/DEVIATIONS.md` has all of them with their sections of the RFCs, and
@@ -50,8 +51,13 @@ pub struct Head<'b> {
     pub authorization: Option<&'b [u8]>,
     /// `Content-Type` without its parameters.
     pub media_type: Option<&'b str>,
+    /// `Content-Encoding` names a coding other than `identity`.
+    pub content_encoded: bool,
     /// The first `Last-Event-ID` that is not empty.
     pub last_event_id: Option<&'b [u8]>,
+    /// `Access-Control-Request-Private-Network: true`: a browser asks whether a page from a public
+    /// network may reach this server in a private one.
+    pub asks_private_network: bool,
 }
 
 /// Request methods: those that some route knows, and the rest by what they are answered with.
@@ -251,7 +257,9 @@ fn interpret<'b>(
         origin: None,
         authorization: None,
         media_type: None,
+        content_encoded: false,
         last_event_id: None,
+        asks_private_network: false,
     };
     let mut fields = FramingFields::default();
     for header in request.headers.iter() {
@@ -268,7 +276,7 @@ fn interpret<'b>(
         }
         head.host = Some(authority);
     }
-    head.body = fields.body_length(version)?;
+    head.body = fields.body_length(method, version)?;
     Ok(head)
 }
 
@@ -329,8 +337,16 @@ fn interpret_field<'b>(
         14 if is("content-length") && fields.content_length.replace(value).is_some() => {
             return refuse(400, "several Content-Length fields");
         }
+        16 if is("content-encoding") => {
+            let mut codings = value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
+            head.content_encoded |= codings
+                .any(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity"));
+        }
         17 if is("transfer-encoding") && fields.transfer_encoding.replace(value).is_some() => {
             return refuse(400, "several Transfer-Encoding fields");
+        }
+        38 if is("access-control-request-private-network") => {
+            head.asks_private_network = value == b"true";
         }
         _ => {}
     }
@@ -366,8 +382,15 @@ fn is_registered_name(name: &str) -> bool {
 }
 
 impl FramingFields<'_> {
-    fn body_length(&self, version: Version) -> Result<BodyLength, Refusal> {
+    fn body_length(&self, method: Method, version: Version) -> Result<BodyLength, Refusal> {
         match (self.content_length, self.transfer_encoding) {
+            // The end of the connection cannot end a request's body, since the answer needs the
+            // connection. So HTTP/1.0 demands a length of these methods (RFC 1945 §7.2.2, §8.3).
+            (None, None)
+                if version == Version::Http10 && matches!(method, Method::Post | Method::Patch) =>
+            {
+                refuse(400, "HTTP/1.0 needs a Content-Length here")
+            }
             (None, None) => Ok(BodyLength::Bytes(0)),
             (Some(_), Some(_)) => refuse(400, "both Content-Length and Transfer-Encoding"),
             (Some(length), None) => match content_length(length) {

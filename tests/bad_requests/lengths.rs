@@ -7,6 +7,7 @@ use crate::table::{EMBEDDED, Row, answered, check, chunked, post, refused, refus
 pub fn table() -> Vec<Row> {
     let mut rows = content_lengths();
     rows.extend(codings());
+    rows.extend(content_codings());
     rows.extend(both());
     rows
 }
@@ -23,6 +24,24 @@ fn content_lengths() -> Vec<Row> {
     rows.extend(refused(8, "length-list", 400, "5, 5", length));
     rows.extend(answered(8, "length-zeros", 200, 1, "005|0000000000000000005", length));
     rows.extend(answered(8, "length-blanks", 200, 1, "\t5|5 | \t 5\t ", length));
+    let old = |line: &str| format!("{line} HTTP/1.0\r\n\r\nhello").into();
+    let lines = "POST /events/a|POST /events/a?event=e|POST /healthz|PATCH /events/a";
+    rows.extend(refused(8, "length-missing-in-1.0", 400, lines, old));
+    rows
+}
+
+/// The body itself, not its framing, is coded.
+fn encoded(coding: &str) -> Vec<u8> {
+    post(&format!("Content-Encoding: {coding}\r\nContent-Length: 5"), "hello")
+}
+
+fn content_codings() -> Vec<Row> {
+    let mut rows = Vec::new();
+    let codings = "gzip|GZIP|deflate|br|zstd|x-gzip|identity, gzip|gzip\r\nContent-Encoding: identity|\
+                   gzip\r\nContent-Type: text/event-stream|gzip\r\nExpect: 100-continue";
+    rows.extend(refused(10, "content-coding", 415, codings, encoded));
+    let nothing = "identity|Identity||identity, identity";
+    rows.extend(answered(10, "content-coding-none", 200, 1, nothing, encoded));
     rows
 }
 

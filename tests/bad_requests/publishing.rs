@@ -40,14 +40,22 @@ pub fn table() -> Vec<Row> {
     refuse(22, "publish-not-utf-8", post("Content-Length: 3", b"a\xffb"), false);
     refuse(22, "publish-reserved", plain("event=gap".into()), true);
     refuse(22, "publish-reserved", plain("event=heartbeat".into()), true);
-    refuse(22, "publish-reserved", plain("id=earliest".into()), true);
+    for word in ["earliest", "latest", "gap"] {
+        refuse(22, "publish-reserved", plain(format!("id={word}")), true);
+    }
     for query in ["retry=abc", "retry=", "retry=-1", "retry=1.5", "colour=red", "retry=1%0A"] {
         refuse(22, "publish-parameter", plain(query.into()), true);
     }
-    for id in ["", "%20x", "x%20", "+x", "%09x", "x%09"] {
+    let beyond_ascii = ["%C3%BC", "gr%C3%B6%C3%9Fe", "%C2%A0", "x%E2%80%A8", "%F0%9F%A6%80"];
+    for id in ["", "%20x", "x%20", "+x", "%09x", "x%09"].iter().chain(&beyond_ascii) {
         refuse(24, "id-that-would-not-return", plain(format!("id={id}")), true);
     }
-    for line in ["id", "id:", "id:  x", "id: x "] {
+    for retry in ["0", "00", "86400001", "2147483648", "4294967296", "99999999999999999999"] {
+        refuse(24, "retry-out-of-range", plain(format!("retry={retry}")), true);
+        let body = format!("retry: {retry}\ndata: injected\n\n");
+        refuse(24, "retry-out-of-range", feed(body.as_bytes()), true);
+    }
+    for line in ["id", "id:", "id:  x", "id: x ", "id: \u{fc}", "id: x\u{a0}", "id: \u{1f980}"] {
         let body = format!("{line}\ndata: injected\n\n");
         refuse(24, "id-that-would-not-return", feed(body.as_bytes()), true);
     }
@@ -172,8 +180,10 @@ fn an_accepted_id_resumes() {
     let scene = Scene::start(&[]);
     let mut client = scene.connect();
     let long = "x".repeat(256);
-    let wide = "%C3%BC".repeat(128);
-    let ids = ["1", "a%20b", "gr%C3%B6%C3%9Fe", "%25", "a%3Bb%2Cc", "%E2%80%A8x", &long, &wide];
+    let printable: String = ('!'..='~')
+        .flat_map(|byte| format!("%{:02x}", byte as u8).chars().collect::<Vec<_>>())
+        .collect();
+    let ids = ["1", "a%20b", "a%20%20b", "%25", "a%3Bb%2Cc", &printable, &long];
     for (nth, id) in ids.iter().enumerate() {
         let path = format!("/events/a?id={id}");
         let answer = client.request("POST", &path, &[], format!("with {nth}").as_bytes());

@@ -137,6 +137,61 @@ fn every_position_that_can_be_asked_for() {
     scene.end();
 }
 
+/// Case 25. Clients that cannot send the header say in the query where they stand. All the names
+/// that they use are one parameter, and whatever it holds, the answer is a stream.
+#[test]
+fn a_position_in_the_query() {
+    let scene = Scene::start(&[]);
+    let mut publisher = scene.connect();
+    let ids: Vec<String> = (0..5)
+        .map(|nth: u8| {
+            publisher.request("POST", "/events/a", &[], nth.to_string().as_bytes()).json("id")
+        })
+        .collect();
+    let ask =
+        |query: &str, fields: &[(&str, &str)]| scene.subscribe(&format!("/a?{query}"), fields);
+    let resumes = |query: &str, fields: &[(&str, &str)], last: usize| {
+        let mut stream = ask(query, fields);
+        assert_eq!(stream.field("Pushv-Resumed-From"), Some(&*ids[last]), "{query}");
+        assert_eq!(number(&mut stream).0, last as u64 + 1, "{query}");
+    };
+    let names = [
+        "last_event_id",
+        "lastEventId",
+        "lastEventID",
+        "Last-Event-ID",
+        "Last-Event-Id",
+        "last-event-id",
+        "lasteventid",
+        "last%45ventId",
+    ];
+    for name in names {
+        resumes(&format!("{name}={}", ids[1]), &[], 1);
+        resumes(&format!("nocache=17&{name}={}&x", ids[1]), &[], 1);
+        // What a client appends is newer than what the page wrote into the URL.
+        resumes(&format!("last_event_id={}&{name}={}", ids[0], ids[2]), &[], 2);
+        resumes(&format!("last_event_id=earliest&{name}={}", ids[2]), &[], 2);
+        resumes(&format!("{name}={}&{name}=", ids[2]), &[], 2);
+        // A browser sends the header, and the URL that it was given at first.
+        resumes(&format!("{name}={}", ids[0]), &[("Last-Event-ID", &ids[3])], 3);
+        resumes(&format!("{name}=%zz"), &[("Last-Event-ID", &ids[3])], 3);
+        resumes(&format!("{name}={}", ids[2]), &[("Last-Event-ID", "")], 2);
+        let stream = ask(&format!("{name}="), &[]);
+        assert_eq!(stream.field("Pushv-Resumed-From"), Some("latest"));
+        for unknown in ["%zz", "%", "%f", "%ff%fe", "%00", "%0d%0aX:%20y", "gr%C3%B6%C3%9Fe", "+"] {
+            let mut stream = ask(&format!("{name}={unknown}"), &[]);
+            assert_eq!(gap(&mut stream), "unknown", "{name}={unknown}");
+            assert_eq!(number(&mut stream).0, 0);
+        }
+    }
+    for other in ["lastEventIds", "event_id", "last+event+id", "%zz", "x=%zz", "=%", "%ff"] {
+        let stream = ask(other, &[]);
+        assert_eq!(stream.field("Pushv-Resumed-From"), Some("latest"), "{other}");
+    }
+    drop(publisher);
+    scene.end();
+}
+
 /// Case 26. A thousand times a client drops and comes back with its last id.
 #[test]
 fn a_thousand_seams() {

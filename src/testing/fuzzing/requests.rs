@@ -6,7 +6,7 @@ use crate::push::journal::Journaled;
 use crate::send::socket_knobs::SocketKnobs;
 use crate::send::transport::Transport;
 use crate::server::{Door, Platform, Server};
-use crate::wire::head::{self, BodyLength, HeadLimits, Version};
+use crate::wire::head::{self, BodyLength, HeadLimits, Method, Version};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice};
@@ -42,6 +42,8 @@ fn check_framing(bytes: &[u8], head: &head::Head<'_>) {
     assert!(lengths + codings <= 1, "{text:?}");
     assert!(fields("host:") <= 1 && (head.version == Version::Http10 || fields("host:") == 1));
     assert_eq!(head.body == BodyLength::Chunked, codings == 1, "{text:?}");
+    let has_body = matches!(head.method, Method::Post | Method::Patch);
+    assert!(head.version == Version::Http11 || !has_body || lengths == 1, "{text:?}");
     let folded = text.lines().skip(1).any(|line| line.starts_with([' ', '\t']));
     assert!(!folded, "{text:?}");
     let names = text.lines().skip(1).filter_map(|line| line.split_once(':'));

@@ -64,10 +64,9 @@ fn by_the_letter(bytes: &[u8]) -> Vec<Seen> {
             b"event" => name = value.to_vec(),
             b"id" if !value.contains(&0) => id = value.to_vec(),
             b"retry" if !value.is_empty() && value.iter().all(u8::is_ascii_digit) => {
-                // A number beyond what can be kept is as good as the largest that can, or none.
-                if let Some(ms) = std::str::from_utf8(value).ok().and_then(|ms| ms.parse().ok()) {
-                    seen.push(Seen::Retry(ms));
-                }
+                // A number beyond what can be kept is the largest that can.
+                let digits = std::str::from_utf8(value).expect("ASCII");
+                seen.push(Seen::Retry(digits.parse().unwrap_or(u64::MAX)));
             }
             _ => {}
         }

@@ -58,7 +58,52 @@ fn what_the_server_acts_on() {
     assert_eq!(head.media_type, Some("Text/Plain"));
     assert_eq!(head.authorization, Some(&b"Bearer t"[..]));
     assert!(head.close);
+    assert!(!head.content_encoded && !head.asks_private_network);
     assert_eq!(head.body, BodyLength::Bytes(0));
+}
+
+#[test]
+fn content_codings() {
+    let encoded = |fields: &str| {
+        accepted(&format!("POST / HTTP/1.1\r\nHost: h\r\n{fields}\r\n\r\n")).content_encoded
+    };
+    for none in ["", "identity", "IDENTITY", "identity, identity", " , identity,"] {
+        assert!(!encoded(&format!("Content-Encoding: {none}")), "{none:?}");
+    }
+    for coding in ["gzip", "x-gzip", "br", "identity, gzip", "gzip,identity", "identityx", "\u{e9}"]
+    {
+        assert!(encoded(&format!("content-encoding: {coding}")), "{coding:?}");
+    }
+    assert!(encoded("Content-Encoding: gzip\r\nContent-Encoding: identity"));
+    assert!(encoded("Content-Encoding: identity\r\nContent-Encoding: gzip"));
+}
+
+#[test]
+fn private_networks() {
+    let asks = |value: &str| {
+        let name = "Access-Control-Request-Private-Network";
+        accepted(&format!("OPTIONS / HTTP/1.1\r\nHost: h\r\n{name}: {value}\r\n\r\n"))
+            .asks_private_network
+    };
+    assert!(asks("true"));
+    for other in ["", "false", "TRUE", "true, true", "1"] {
+        assert!(!asks(other), "{other:?}");
+    }
+}
+
+/// The end of the connection cannot end a request's body.
+#[test]
+fn lengths_in_http_1_0() {
+    for method in ["POST", "PATCH"] {
+        refused(format!("{method} / HTTP/1.0\r\n\r\n"), 400);
+        let given = format!("{method} / HTTP/1.0\r\nContent-Length: 0\r\n\r\n");
+        assert_eq!(accepted(&given).body, BodyLength::Bytes(0));
+        let later = format!("{method} / HTTP/1.1\r\nHost: h\r\n\r\n");
+        assert_eq!(accepted(&later).body, BodyLength::Bytes(0));
+    }
+    for method in ["GET", "HEAD", "OPTIONS", "DELETE"] {
+        accepted(&format!("{method} / HTTP/1.0\r\n\r\n"));
+    }
 }
 
 #[test]
