@@ -62,6 +62,11 @@ impl Breaks {
         self.list.push_back(one);
     }
 
+    /// Whether none is remembered.
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
     /// Forgets what lies below byte `acked`, which will not be asked for again.
     pub fn forget_below(&mut self, acked: u64) {
         while self.list.front().is_some_and(|oldest| oldest.at + oldest.bytes <= acked) {

@@ -7,6 +7,7 @@
 //! * [`histogram`]: distributions at a fixed relative resolution.
 //! * [`ladder`]: where a stream's events are, in bytes and by id.
 //! * [`tcp_info`] and [`verdict`]: what the kernel knows of it, and so why they are there.
+//! * [`looks`]: what one look tells by comparison with an earlier one.
 //! * [`survey`]: all streams at one moment.
 //! * [`stamps`]: how long single writes take to be sent and acknowledged.
 //! * `metrics`: all of it as OpenMetrics text (feature `admin`).
@@ -14,6 +15,7 @@
 pub mod counters;
 pub mod histogram;
 pub mod ladder;
+pub mod looks;
 #[cfg(feature = "admin")]
 pub mod metrics;
 pub mod stamps;

@@ -91,9 +91,10 @@ impl From<RawTcpInfo> for TcpInfo {
 }
 
 impl TcpInfo {
-    /// What has happened since `earlier`, a look at the same connection.
-    pub fn since(&self, earlier: &TcpInfo) -> Since {
+    /// What has happened since `earlier`, a look at the same connection `over_ns` nanoseconds ago.
+    pub fn since(&self, earlier: &TcpInfo, over_ns: u64) -> Since {
         Since {
+            over_us: over_ns / 1000,
             busy_us: self.busy_us.saturating_sub(earlier.busy_us),
             rwnd_limited_us: self.rwnd_limited_us.saturating_sub(earlier.rwnd_limited_us),
             sndbuf_limited_us: self.sndbuf_limited_us.saturating_sub(earlier.sndbuf_limited_us),
@@ -107,6 +108,8 @@ impl TcpInfo {
 /// What has happened between two looks at a connection.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Since {
+    /// How long ago the earlier one was, in microseconds.
+    pub over_us: u64,
     /// How long there was something to send, in microseconds.
     pub busy_us: u64,
     /// How much of that the peer's window was the limit.
@@ -139,7 +142,7 @@ mod tests {
         let second = look();
         assert_eq!((second.acked_bytes, second.in_flight_segments), (10_000, 0));
         assert!(second.data_segments_sent >= 1 && second.segments_received >= 2);
-        assert_eq!(second.since(&first).retransmitted_segments, 0);
+        assert_eq!(second.since(&first, 0).retransmitted_segments, 0);
         ours.flush().unwrap();
     }
 }

@@ -42,8 +42,9 @@ pub struct Evidence {
     pub moved_lately: bool,
     /// What the kernel knows.
     pub tcp: TcpInfo,
-    /// What it has counted since it was asked before, or since the connection stands.
-    pub since: Since,
+    /// What it has counted since an earlier look. `None` if there was none lately: then what the
+    /// connection has gone through in its life says nothing about now.
+    pub since: Option<Since>,
 }
 
 impl Verdict {
@@ -115,14 +116,23 @@ impl Verdict {
             ),
             Verdict::SendBuffer => format!(
                 "the send buffer is full with {outstanding_bytes} bytes although reader and network \
-                 would take more: it was the limit for {} of the last {} ms that were busy",
-                since.sndbuf_limited_us / 1000,
-                since.busy_us / 1000
+                 would take more{}",
+                since.map_or(String::new(), |since| format!(
+                    ": it was the limit for {} of the last {} ms that were busy",
+                    since.sndbuf_limited_us / 1000,
+                    since.busy_us / 1000
+                ))
             ),
             Verdict::Network => format!(
                 "the network is the limit: {} segments in flight of {} that the congestion window \
-                 permits, {} sent again lately",
-                tcp.in_flight_segments, tcp.cwnd_segments, since.retransmitted_segments
+                 permits{}",
+                tcp.in_flight_segments,
+                tcp.cwnd_segments,
+                since.map_or(String::new(), |since| format!(
+                    ", {} sent again within {} ms",
+                    since.retransmitted_segments,
+                    since.over_us / 1000
+                ))
             ),
             Verdict::NotReading => format!(
                 "the peer's kernel answers, but its receive window is {}: its program does not read",
@@ -159,13 +169,14 @@ impl Evidence {
         let next_bytes = self.tcp.unsent_bytes.min(self.tcp.mss_bytes);
         let full =
             |window_bytes: u32| in_flight_bytes + u64::from(next_bytes) > u64::from(window_bytes);
-        let was_the_limit = self.since.rwnd_limited_us * 2 > self.since.busy_us;
-        self.tcp.snd_wnd_bytes.map_or(was_the_limit && self.since.busy_us > 0, full)
+        let was_the_limit = |since: Since| since.rwnd_limited_us * 2 > since.busy_us;
+        self.tcp.snd_wnd_bytes.map_or(self.since.is_some_and(was_the_limit), full)
     }
 
     fn is_losing(&self) -> bool {
         let recovers = self.tcp.congestion_state >= CONGESTION_RECOVERY;
-        self.tcp.retransmits > 0 || recovers || self.since.retransmitted_segments > 0
+        let sent_again = self.since.is_some_and(|since| since.retransmitted_segments > 0);
+        self.tcp.retransmits > 0 || recovers || sent_again
     }
 
     /// More could leave if the congestion window were wider.
@@ -255,7 +266,8 @@ mod tests {
         check(Verdict::NotReading, |e| {
             full(e);
             e.tcp.snd_wnd_bytes = None; // an older kernel
-            (e.since.busy_us, e.since.rwnd_limited_us) = (1_000_000, 900_000);
+            let (busy_us, rwnd_limited_us) = (1_000_000, 900_000);
+            e.since = Some(Since { busy_us, rwnd_limited_us, ..Since::default() });
         });
         check(Verdict::SendBuffer, |e| {
             full(e);
@@ -286,9 +298,23 @@ mod tests {
             (e.tcp.in_flight_segments, e.blocked) = (10, true);
         });
         check(Verdict::Network, |e| {
-            (e.outstanding_bytes, e.since.retransmitted_segments) = (500, 1);
+            let since = Since { retransmitted_segments: 1, ..Since::default() };
+            (e.outstanding_bytes, e.since) = (500, Some(since));
         });
         check(Verdict::Network, |e| (e.outstanding_bytes, e.tcp.congestion_state) = (500, 4));
+    }
+
+    /// Whatever the kernel has counted over a connection's life.
+    #[test]
+    fn without_an_earlier_look_the_past_is_no_evidence() {
+        check(Verdict::Flowing, |e| {
+            (e.outstanding_bytes, e.tcp.retransmitted_segments) = (500, 1);
+        });
+        check(Verdict::SendBuffer, |e| {
+            (e.outstanding_bytes, e.blocked, e.tcp.unsent_bytes) = (50_000, true, 50_000);
+            (e.tcp.busy_us, e.tcp.rwnd_limited_us) = (9_000_000, 9_000_000);
+            e.tcp.snd_wnd_bytes = None; // an older kernel
+        });
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::watch::NAGLE_REMEDY;
 use super::{Platform, Server, Token};
 use crate::observe::ladder::{InKernel, Ladder, Rung, Tape, behind};
 use crate::observe::survey::Survey;
-use crate::observe::tcp_info::TcpInfo;
+use crate::observe::tcp_info::{Since, TcpInfo};
 use crate::observe::verdict::{Evidence, Verdict};
 use crate::push::id::Seq;
 use crate::push::topic::TopicKey;
@@ -87,8 +87,8 @@ impl<P: Platform> Server<P> {
                 Some(self.hub.find(name).ok_or_else(unknown)?)
             }
         };
-        let (count, keys) = self.first_streams(question.sort, question.limit, topic);
-        Ok(json!({ "count": count, "connections": self.describe_streams(&keys) }))
+        let (count, shown) = self.show_streams(question.sort, question.limit, topic);
+        Ok(json!({ "count": count, "connections": shown }))
     }
 
     /// One stream, by the id that [`Server::list_connections`] gives; `None` if there is none.
@@ -99,11 +99,40 @@ impl<P: Platform> Server<P> {
         if !is_shown(found) {
             return None;
         }
-        self.describe_stream(token.key, &mut { STEPS_MAX })
+        let seen = self.look(token.key);
+        self.describe_stream(token.key, seen, &mut { STEPS_MAX })
     }
 
-    /// How many streams there are, and the first of them.
-    pub(super) fn first_streams(
+    /// How many streams there are, and the first of them by this order, as they are now.
+    pub(super) fn show_streams(
+        &mut self,
+        sort: Sort,
+        limit: usize,
+        topic: Option<TopicKey>,
+    ) -> (usize, Vec<Value>) {
+        // The order of the candidates is that of the latest looks, which are up to `observe_ms` old.
+        let (count, keys) = self.first_streams(sort, limit + CANDIDATES, topic);
+        let mut ranked: Vec<_> = keys
+            .into_iter()
+            .map(|key| {
+                let seen = self.look(key);
+                (Reverse(self.rank(&self.connections[key], sort, seen.as_ref())), key, seen)
+            })
+            .collect();
+        ranked.sort_by_key(|(rank, key, _)| (*rank, *key));
+        ranked.truncate(limit);
+        let mut steps = STEPS_MAX;
+        let shown = ranked.into_iter();
+        (
+            count,
+            shown
+                .filter_map(|(_, key, seen)| self.describe_stream(key, seen, &mut steps))
+                .collect(),
+        )
+    }
+
+    /// How many streams there are, and those that were first as they were last looked at.
+    fn first_streams(
         &self,
         sort: Sort,
         limit: usize,
@@ -114,8 +143,9 @@ impl<P: Platform> Server<P> {
             is_shown(connection) && topic.is_none_or(has)
         };
         let streams = self.connections.iter().filter(|(_, connection)| wanted(connection));
-        let mut ranked: Vec<(Reverse<(u64, u64)>, u32)> =
-            streams.map(|(key, connection)| (Reverse(self.rank(connection, sort)), key)).collect();
+        let mut ranked: Vec<(Reverse<(u64, u64)>, u32)> = streams
+            .map(|(key, connection)| (Reverse(self.rank(connection, sort, None)), key))
+            .collect();
         let count = ranked.len();
         if limit < count {
             ranked.select_nth_unstable(limit);
@@ -125,28 +155,39 @@ impl<P: Platform> Server<P> {
         (count, ranked.into_iter().map(|(_, key)| key).collect())
     }
 
-    fn rank(&self, connection: &Connection<P::Socket>, sort: Sort) -> (u64, u64) {
+    /// What a stream is sorted by: as it is `seen` now, or as it was last looked at.
+    fn rank(
+        &self,
+        connection: &Connection<P::Socket>,
+        sort: Sort,
+        seen: Option<&Evidence>,
+    ) -> (u64, u64) {
         let lag_bytes = || {
             let (behind, _) = behind(connection.cursors.as_slice(), self.hub.topics());
-            let own_bytes = connection.private.len() as u64;
-            behind.bytes + own_bytes + connection.outstanding_when_seen_bytes()
+            let outstanding_bytes = seen.map(|seen| seen.outstanding_bytes);
+            behind.bytes
+                + connection.private.len() as u64
+                + outstanding_bytes.unwrap_or_else(|| connection.outstanding_when_seen_bytes())
         };
         match sort {
             Sort::Lag => (lag_bytes(), self.now_ns - connection.opened_ns),
             Sort::Age => (self.now_ns - connection.opened_ns, 0),
             Sort::Bytes => (connection.sent_bytes, 0),
-            Sort::Verdict => (connection.verdict(self.now_ns) as u64, lag_bytes()),
+            Sort::Verdict => {
+                let verdict = seen.map_or_else(|| connection.verdict(self.now_ns), Verdict::of);
+                (verdict as u64, lag_bytes())
+            }
         }
     }
 
-    pub(super) fn describe_streams(&mut self, keys: &[u32]) -> Vec<Value> {
-        let mut steps = STEPS_MAX;
-        keys.iter().filter_map(|&key| self.describe_stream(key, &mut steps)).collect()
-    }
-
-    fn describe_stream(&mut self, key: u32, steps: &mut usize) -> Option<Value> {
-        // Without a kernel to ask there is still what the server knows.
-        let seen = self.look(key);
+    /// The row of a stream. Without a kernel to ask, which `seen` is from, there is still what the
+    /// server knows.
+    fn describe_stream(
+        &self,
+        key: u32,
+        seen: Option<Evidence>,
+        steps: &mut usize,
+    ) -> Option<Value> {
         let evidence = seen.unwrap_or_default();
         let ladder = self.ladder(key, &evidence, steps);
         let connection = self.connections.get(key)?;
@@ -155,12 +196,6 @@ impl<P: Platform> Server<P> {
         let topics = connection.cursors.as_slice().iter();
         let topics: Vec<&str> =
             topics.map(|cursor| &*self.hub.topics()[cursor.topic as usize].name).collect();
-        let stalls = connection.watch.as_ref().map_or(0, |watch| watch.nagle_stalls);
-        let hint = (stalls > 0).then(|| {
-            format!(
-                "{stalls} stalls by Nagle's algorithm and delayed acknowledgements: {NAGLE_REMEDY}"
-            )
-        });
         let unacknowledged_ns = match evidence.outstanding_bytes {
             0 => 0,
             _ => connection.unacknowledged_ns(self.now_ns),
@@ -172,12 +207,12 @@ impl<P: Platform> Server<P> {
             "age_ms": since_ms(connection.opened_ns),
             "verdict": verdict.name(),
             "why": verdict.explain(&evidence),
-            "hint": hint,
+            "hint": hint(connection),
             "blocked_ms": connection.blocked.then(|| since_ms(connection.moved_ns)),
             "unacknowledged_ms": unacknowledged_ns / 1_000_000,
             "sent": { "events": connection.sent_events, "bytes": connection.sent_bytes },
             "ladder": self.show_ladder(key, &ladder),
-            "tcp": seen.map(|evidence| show_tcp(&evidence.tcp, &evidence)),
+            "tcp": seen.map(|evidence| show_tcp(&evidence.tcp, evidence.since)),
             "kernel_memory": connection.socket.memory().ok().map(|memory| json!({
                 "send_bytes": memory.send_bytes,
                 "send_buffer_bytes": memory.send_buffer_bytes,
@@ -263,7 +298,17 @@ fn is_shown<S>(connection: &Connection<S>) -> bool {
     connection.is_stream() && connection.door == Door::Public
 }
 
-fn show_tcp(tcp: &TcpInfo, evidence: &Evidence) -> Value {
+/// What an operator can do about a stream, if there is anything.
+fn hint<S>(connection: &Connection<S>) -> Option<String> {
+    let stalls = connection.watch.as_ref().map_or(0, |watch| watch.nagle_stalls);
+    (stalls > 0).then(|| {
+        format!("{stalls} stalls by Nagle's algorithm and delayed acknowledgements: {NAGLE_REMEDY}")
+    })
+}
+
+fn show_tcp(tcp: &TcpInfo, since: Option<Since>) -> Value {
+    // Without an earlier look to compare with: over no time, nothing.
+    let lately = since.unwrap_or_default();
     json!({
         "mss_bytes": tcp.mss_bytes,
         "rtt_us": tcp.rtt_us,
@@ -280,16 +325,20 @@ fn show_tcp(tcp: &TcpInfo, evidence: &Evidence) -> Value {
         "rwnd_limited_ms": tcp.rwnd_limited_us / 1000,
         "sndbuf_limited_ms": tcp.sndbuf_limited_us / 1000,
         "lately": {
-            "busy_ms": evidence.since.busy_us / 1000,
-            "rwnd_limited_ms": evidence.since.rwnd_limited_us / 1000,
-            "sndbuf_limited_ms": evidence.since.sndbuf_limited_us / 1000,
-            "retransmitted_segments": evidence.since.retransmitted_segments,
+            "over_ms": lately.over_us / 1000,
+            "busy_ms": lately.busy_us / 1000,
+            "rwnd_limited_ms": lately.rwnd_limited_us / 1000,
+            "sndbuf_limited_ms": lately.sndbuf_limited_us / 1000,
+            "retransmitted_segments": lately.retransmitted_segments,
         },
     })
 }
 
 /// Streams that one answer shows.
 const LIMIT_MAX: usize = 200;
+/// Streams beyond those that are looked at as well, since the order may have changed; a short call
+/// each.
+const CANDIDATES: usize = 32;
 /// Events that are counted back for one answer: some ten nanoseconds each.
 const STEPS_MAX: usize = 200_000;
 /// Streams that a survey goes through; a cache miss or two each.

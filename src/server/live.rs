@@ -136,8 +136,7 @@ impl<P: Platform> Server<P> {
         let latency_us = distributions.since(&before);
         self.live.before = Some(Box::new(distributions));
         let survey = self.survey();
-        let (streams, worst) = self.first_streams(Sort::Lag, WORST, None);
-        let worst = self.describe_streams(&worst);
+        let (streams, worst) = self.show_streams(Sort::Lag, WORST, None);
         json!({
             "epoch": self.hub.epoch().to_string(),
             "at_ms": (self.now_ns - self.started_ns) / 1_000_000,

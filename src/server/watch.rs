@@ -13,8 +13,8 @@ use super::connection::{Connection, Door};
 use super::{Platform, Server};
 use crate::observe::counters::CloseReason;
 use crate::observe::ladder::{Break, Breaks, Skip};
+use crate::observe::looks::{History, Progress};
 use crate::observe::stamps::{Stamped as StampedCall, Stamps};
-use crate::observe::tcp_info::TcpInfo;
 use crate::observe::verdict::{Evidence, NAGLE_STALL_MS, Verdict};
 use crate::send::transport::Transport;
 use crate::sys::stamps::Station;
@@ -24,53 +24,40 @@ use crate::sys::stamps::Station;
 pub(super) struct Watch {
     /// Its interruptions that are not acknowledged.
     pub breaks: Breaks,
-    /// Bytes that were acknowledged when it was last looked at,
-    acked_bytes: u64,
-    /// and when that last grew, or nothing was under way.
-    pub acked_ns: u64,
-    /// What was seen, if it was looked at closely.
-    looks: Option<Box<Looks>>,
-    /// The verdict of the latest look.
-    pub verdict: Verdict,
+    progress: Progress,
+    /// What the latest look has found. `None` before the first look, and if the sweep does not look
+    /// again (`observe_ms = 0`): it would become old without notice.
+    seen: Option<Seen>,
+    /// Earlier looks, if something was under way at the latest one.
+    history: Option<Box<History>>,
     /// Calls of it that are to be stamped.
     pub stamps: Option<Box<Stamps>>,
     /// How often its tail was found held back by Nagle's algorithm.
     pub nagle_stalls: u32,
 }
 
-/// Two looks, to tell what has happened in between.
+/// What a look has found.
 #[derive(Debug, Clone, Copy)]
-struct Looks {
-    /// At least [`SINCE_NS`] old, if it has been looked at for so long.
-    before: Option<Look>,
-    latest: Look,
-}
-
-/// What the kernel said, and when.
-#[derive(Debug, Clone, Copy)]
-struct Look {
-    tcp: TcpInfo,
-    at_ns: u64,
+struct Seen {
+    outstanding_bytes: u64,
+    verdict: Verdict,
 }
 
 impl Watch {
     fn new(now_ns: u64) -> Watch {
         Watch {
             breaks: Breaks::default(),
-            acked_bytes: 0,
-            acked_ns: now_ns,
-            looks: None,
-            verdict: Verdict::Flowing,
+            progress: Progress::new(now_ns),
+            seen: None,
+            history: None,
             stamps: None,
             nagle_stalls: 0,
         }
     }
 
-    fn acknowledged(&mut self, acked_bytes: u64, all: bool, now_ns: u64) {
-        if all || acked_bytes > self.acked_bytes {
-            self.acked_ns = now_ns;
-        }
-        self.acked_bytes = acked_bytes;
+    /// Notes a look.
+    fn note(&mut self, acked_bytes: u64, outstanding_bytes: u64, now_ns: u64) {
+        self.progress.note(acked_bytes, outstanding_bytes, now_ns);
         self.breaks.forget_below(acked_bytes);
     }
 }
@@ -82,8 +69,18 @@ impl<S> Connection<S> {
     }
 
     /// Notes that what was queued since `from` is no event.
-    pub fn interrupt(&mut self, from: u64, skip: Option<Skip>, now_ns: u64) {
+    pub fn interrupt(&mut self, from: u64, skip: Option<Skip>, now_ns: u64)
+    where
+        S: Transport,
+    {
         let (bytes, before) = (self.own_end() - from, self.delivered);
+        // The sweep forgets those that are acknowledged; it may come by seldom or never.
+        if let Some(watch) = &mut self.watch
+            && !watch.breaks.is_empty()
+            && self.socket.outstanding_bytes().is_ok_and(|bytes| bytes == 0)
+        {
+            watch.breaks.forget_below(self.sent_bytes);
+        }
         self.watch_mut(now_ns).breaks.push(Break { at: from, bytes, before, skip });
     }
 
@@ -95,7 +92,7 @@ impl<S> Connection<S> {
     /// How long nothing was acknowledged although something is under way, in nanoseconds; 0 if
     /// nothing was under way when it was last looked at.
     pub fn unacknowledged_ns(&self, now_ns: u64) -> u64 {
-        self.watch.as_ref().map_or(0, |watch| now_ns.saturating_sub(watch.acked_ns))
+        self.watch.as_ref().map_or(0, |watch| watch.progress.unacknowledged_ns(now_ns))
     }
 
     /// Whether something was written within the last second.
@@ -103,20 +100,23 @@ impl<S> Connection<S> {
         now_ns.saturating_sub(self.moved_ns) < LATELY_NS
     }
 
-    /// Bytes that were not acknowledged when it was last looked at.
+    /// Bytes that were not acknowledged when it was last looked at; 0 if it was not.
     #[cfg(feature = "admin")]
     pub fn outstanding_when_seen_bytes(&self) -> u64 {
-        let acked = |watch: &Watch| self.sent_bytes.saturating_sub(watch.acked_bytes);
-        self.watch.as_deref().map_or(0, acked)
+        self.seen().map_or(0, |seen| seen.outstanding_bytes)
     }
 
     /// The verdict of the latest look; of one that needs none, what can be told without.
     pub fn verdict(&self, now_ns: u64) -> Verdict {
-        match &self.watch {
-            Some(watch) => watch.verdict,
+        match self.seen() {
+            Some(seen) => seen.verdict,
             None if self.has_moved_lately(now_ns) => Verdict::Flowing,
             None => Verdict::Idle,
         }
+    }
+
+    fn seen(&self) -> Option<Seen> {
+        self.watch.as_ref().and_then(|watch| watch.seen)
     }
 }
 
@@ -125,9 +125,12 @@ impl<P: Platform> Server<P> {
     /// nothing is acknowledged for too long.
     pub(super) fn watch_over(&mut self, key: u32) {
         let (now_ns, period_ms) = (self.now_ns, self.config.observe.observe_ms);
-        let connection = &self.connections[key];
-        if period_ms == 0 || !self.sweep.observes(key, period_ms) || connection.door == Door::Admin
-        {
+        let connection = &mut self.connections[key];
+        if period_ms == 0 {
+            connection.watch.iter_mut().for_each(|watch| watch.seen = None);
+            return;
+        }
+        if !self.sweep.observes(key, period_ms) || connection.door == Door::Admin {
             return;
         }
         // After its last write it was looked at and found settled.
@@ -151,7 +154,7 @@ impl<P: Platform> Server<P> {
         let now_ns = self.now_ns;
         let connection = &mut self.connections[key];
         let Some(watch) = &mut connection.watch else { return };
-        watch.acknowledged(connection.sent_bytes, true, now_ns);
+        watch.note(connection.sent_bytes, 0, now_ns);
         if let Some(stamps) = &mut watch.stamps {
             stamps.give_up(connection.sent_bytes, &mut self.counters.stamps);
         }
@@ -162,7 +165,6 @@ impl<P: Platform> Server<P> {
         if spent {
             connection.watch = None;
         } else {
-            watch.looks = None;
             self.look(key);
         }
     }
@@ -178,6 +180,7 @@ impl<P: Platform> Server<P> {
     /// Asks the kernel about a stream, and judges. `None` if the kernel does not say.
     pub(super) fn look(&mut self, key: u32) -> Option<Evidence> {
         let now_ns = self.now_ns;
+        let looks_again = self.config.observe.observe_ms > 0;
         let waiting_bytes = self.waiting_bytes(key);
         let connection = &mut self.connections[key];
         let tcp = connection.socket.tcp_info().ok()?;
@@ -185,31 +188,25 @@ impl<P: Platform> Server<P> {
         let acked_bytes = tcp.acked_bytes.min(connection.sent_bytes);
         let outstanding_bytes = connection.sent_bytes - acked_bytes;
         let (moved_lately, blocked) = (connection.has_moved_lately(now_ns), connection.blocked);
-        // What is acknowledged in a moment need not be remembered, nor memory taken for it.
-        let in_a_moment = tcp.unsent_bytes == 0 && tcp.last_ack_ms < ACK_DELAY_MS_MAX;
+        let mut evidence =
+            Evidence { waiting_bytes, blocked, outstanding_bytes, moved_lately, tcp, since: None };
+        // What is acknowledged in a moment need not be remembered, nor memory taken for it; unless
+        // segments were lost before, and another look is to tell whether that goes on.
+        let in_a_moment = tcp.unsent_bytes == 0
+            && tcp.last_ack_ms < ACK_DELAY_MS_MAX
+            && tcp.retransmitted_segments == 0;
         let watch = match &mut connection.watch {
-            None if outstanding_bytes == 0 || in_a_moment => None,
-            _ => Some(connection.watch_mut(now_ns)),
+            None if outstanding_bytes == 0 || in_a_moment => return Some(evidence),
+            _ => connection.watch_mut(now_ns),
         };
-        let mut evidence = Evidence {
-            waiting_bytes,
-            blocked,
-            outstanding_bytes,
-            moved_lately,
-            tcp,
-            since: tcp.since(&TcpInfo::default()),
-        };
-        let Some(watch) = watch else { return Some(evidence) };
-        watch.acknowledged(acked_bytes, outstanding_bytes == 0, now_ns);
-        let latest = Look { tcp, at_ns: now_ns };
-        let looks = watch.looks.get_or_insert_with(|| Box::new(Looks { before: None, latest }));
-        if let Some(before) = &looks.before {
-            evidence.since = tcp.since(&before.tcp);
+        watch.note(acked_bytes, outstanding_bytes, now_ns);
+        match &mut watch.history {
+            history if outstanding_bytes == 0 => *history = None,
+            Some(history) => evidence.since = history.add(tcp, now_ns),
+            None => watch.history = Some(Box::new(History::new(tcp, now_ns))),
         }
-        if now_ns - looks.latest.at_ns >= SINCE_NS {
-            **looks = Looks { before: Some(looks.latest), latest };
-        }
-        watch.verdict = Verdict::of(&evidence);
+        let verdict = Verdict::of(&evidence);
+        watch.seen = looks_again.then_some(Seen { outstanding_bytes, verdict });
         if evidence.is_held_by_nagle() {
             self.note_nagle_stall(key, u64::from(evidence.tcp.last_sent_ms));
         }
@@ -342,8 +339,6 @@ pub(super) struct Clocks {
 pub(super) const NAGLE_REMEDY: &str =
     "set tcp_nodelay = true, or a write path that sends an event in one call (span, writev, copy)";
 const LATELY_NS: u64 = 1_000_000_000;
-/// Over how long a time what the kernel counts is compared.
-const SINCE_NS: u64 = 1_000_000_000;
 /// How long a peer's kernel that is well may put off an acknowledgement (`TCP_DELACK_MAX`,
 /// `include/net/tcp.h`).
 const ACK_DELAY_MS_MAX: u32 = 200;

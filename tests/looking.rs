@@ -1,0 +1,89 @@
+//! What `/connections` says is of now, and asking changes nothing.
+
+#![allow(clippy::unwrap_used)] // a test may panic
+
+#[path = "support/rows.rs"]
+mod rows;
+mod support;
+
+use rows::{number, silent};
+use serde_json::Value;
+use socket2::{SockFilter, SockRef};
+use std::time::Instant;
+use support::{Client, PATIENCE, Server, Subscriber};
+
+/// Once `sort=lag` put streams that had just had a heartbeat first: everything they were ever sent
+/// counted as not acknowledged until the next look at them.
+#[test]
+fn a_stuck_stream_comes_before_those_that_were_sent_more() {
+    for observe_ms in ["0", "20"] {
+        let server = Server::start(&[
+            ("heartbeat_ms", "20"),
+            ("so_sndbuf_bytes", "20000"),
+            ("observe_ms", observe_ms),
+        ]);
+        let mut healthy = [server.subscribe("/busy"), server.subscribe("/busy")];
+        let stuck = silent(&server, "/stuck");
+        server.wait_for("streams", 3);
+        for _ in 0..20 {
+            server.publish("busy", &"x".repeat(20_000));
+            healthy.iter_mut().for_each(|one| assert_eq!(one.data().len(), 20_000));
+        }
+        for _ in 0..10 {
+            server.publish("stuck", &"y".repeat(10_000));
+        }
+        let peer = stuck.socket.local_addr().unwrap().to_string();
+        let begun = server.metric("heartbeats_total");
+        // Both of them have had several heartbeats: the stuck one is not sent any.
+        while server.metric("heartbeats_total") < begun + 10 {
+            for sort in ["lag", "verdict"] {
+                let first =
+                    &server.json(&format!("/connections?limit=1&sort={sort}"))["connections"][0];
+                assert_eq!(first["peer"], peer.as_str(), "observe_ms={observe_ms}: {first:#}");
+            }
+        }
+    }
+}
+
+/// Lets no packet through to a client's socket, until [`SockRef::detach_filter`].
+fn lose_everything(client: &Client) {
+    let drop_all = SockFilter::new(0x06, 0, 0, 0); // BPF_RET | BPF_K: keep 0 bytes
+    SockRef::from(&client.socket).attach_filter(&[drop_all]).unwrap();
+}
+
+/// Publishes single events until one is in flight as the stream is looked at, and gives that look.
+#[track_caller]
+fn in_flight(server: &Server, subscriber: &mut Subscriber) -> Value {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        SockRef::from(&subscriber.client.socket).set_tcp_quickack(false).unwrap();
+        server.publish("a", "on its way");
+        let stream = server.stream_of(&subscriber.client);
+        subscriber.next().unwrap();
+        if number(&stream["ladder"]["in_flight"]["bytes"]) > 0 {
+            return stream;
+        }
+        assert!(Instant::now() < deadline, "everything is acknowledged at once");
+    }
+}
+
+/// Once a stream that had lost a single segment in its life was the network's for ever.
+#[test]
+fn a_loss_is_forgotten_once_it_is_repaired() {
+    let server = Server::start(&[("observe_ms", "20"), ("heartbeat", "off")]);
+    let mut subscriber = server.subscribe("/a");
+    lose_everything(&subscriber.client);
+    server.publish("a", "lost once");
+    server.wait_for_stream(&subscriber.client, |stream| stream["verdict"] == "network");
+    SockRef::from(&subscriber.client.socket).detach_filter().unwrap();
+    assert_eq!(subscriber.data(), "lost once");
+    let settled = |stream: &Value| stream["ladder"]["in_flight"]["bytes"] == 0;
+    server.wait_for_stream(&subscriber.client, settled);
+    // The sweep has come by, and has forgotten.
+    server.wait_for("observations_total", server.metric("observations_total") + 3);
+    let stream = in_flight(&server, &mut subscriber);
+    assert!(number(&stream["tcp"]["retransmitted_segments"]) > 0, "{stream:#}");
+    assert_eq!(stream["verdict"], "flowing", "{stream:#}");
+    let lately = &stream["tcp"]["lately"];
+    assert_eq!((number(&lately["over_ms"]), number(&lately["retransmitted_segments"])), (0, 0));
+}
