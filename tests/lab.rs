@@ -264,6 +264,17 @@ fn records_are_compared() {
     succeeds(&["compare", worse.path(), out.path()]);
     let json = lab(&["compare", out.path(), worse.path(), "--json"]);
     assert!(serde_json::from_slice::<serde_json::Value>(&json.stdout).is_ok());
+
+    // Nothing in common is not "nothing is worse".
+    let empty = Scratch::new("empty");
+    fs::create_dir_all(&empty.0).unwrap();
+    fails(&["compare", out.path(), empty.path()], 2, "records.jsonl");
+    fs::write(empty.0.join(store::FILE_NAME), "").unwrap();
+    for pair in [[&out, &empty], [&empty, &out], [&empty, &empty]] {
+        let [before, after] = pair.map(Scratch::path);
+        fails(&["compare", before, after], 2, "in common");
+        fails(&["compare", before, after, "--json"], 2, "in common");
+    }
 }
 
 #[test]

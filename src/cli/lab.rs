@@ -66,8 +66,8 @@ pub fn command() -> Subcommand {
                 .arg(directory("after", "The records from after"))
                 .arg(json())
                 .after_help(
-                    "Exit status: 0 nothing is worse by more than the threshold; 1 something is, or \
-                     it could not be done; 2 wrong usage.",
+                    "Exit status: 0 nothing is worse by more than the threshold; 1 something is; \
+                     2 nothing could be compared, or wrong usage.",
                 ),
         )
 }
@@ -309,13 +309,22 @@ fn publish(directory: &Path, json: bool) -> Result<(), Failure> {
 }
 
 fn compare(matches: &ArgMatches) -> Result<(), Failure> {
-    let [before, after] = ["before", "after"].map(|name| read(&directory(matches, name)));
+    let [before, after] = ["before", "after"].map(|name| {
+        read(&directory(matches, name)).map_err(|failure| match failure {
+            // Status 1 says that something is worse.
+            Failure::Failed(why) => Failure::Usage(why),
+            other => other,
+        })
+    });
     let changes = Changes::new(&before?, &after?);
     let text = match matches.get_flag("json") {
         true => format!("{:#}\n", changes.to_json()),
         false => changes.to_string(),
     };
     print(&text)?;
+    if let Some(why) = changes.why_nothing() {
+        return Err(Failure::Usage(format!("nothing was compared: {why}")));
+    }
     if changes.has_regressed() { Err(Failure::Silent) } else { Ok(()) }
 }
 

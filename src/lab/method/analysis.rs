@@ -161,18 +161,15 @@ impl Study {
     }
 }
 
-/// The values of this variant in this metric. What is counted is exact whatever disturbs the block;
-/// of times, only blocks that were not discarded.
+/// The values of this variant in this metric, of the blocks that count for it.
 pub fn values(record: &Record, variant: usize, metric: usize) -> Vec<f64> {
-    let exact = record.metrics.get(metric).is_some_and(|metric| metric.kind == Kind::Count);
-    let counts = |block: &&Block| exact || block.discarded.is_none();
-    of_variant(record, variant).filter(counts).filter_map(|block| value(block, metric)).collect()
+    counting(record, variant, metric).filter_map(|block| value(block, metric)).collect()
 }
 
 /// The same, the values of each restart by themselves.
 pub fn values_by_restart(record: &Record, variant: usize, metric: usize) -> Vec<Vec<f64>> {
     let mut restarts: BTreeMap<u32, Vec<f64>> = BTreeMap::new();
-    for block in counting(record, variant) {
+    for block in counting(record, variant, metric) {
         restarts.entry(block.restart).or_default().extend(value(block, metric));
     }
     restarts.into_values().filter(|values| !values.is_empty()).collect()
@@ -202,12 +199,12 @@ pub fn is_same(ratio: &Interval, threshold: f64) -> bool {
     ratio.low >= 1.0 - threshold && ratio.high <= 1.0 / (1.0 - threshold)
 }
 
-fn counting(record: &Record, variant: usize) -> impl Iterator<Item = &Block> {
-    of_variant(record, variant).filter(move |block| block.discarded.is_none())
-}
-
-fn of_variant(record: &Record, variant: usize) -> impl Iterator<Item = &Block> {
-    record.blocks.iter().filter(move |block| block.variant == variant)
+/// The blocks of this variant that count for this metric: of a time those that were not discarded,
+/// of a count all, because a count is exact whatever disturbs the block.
+fn counting(record: &Record, variant: usize, metric: usize) -> impl Iterator<Item = &Block> {
+    let exact = record.metrics.get(metric).is_some_and(|metric| metric.kind == Kind::Count);
+    let counts = move |block: &&Block| exact || block.discarded.is_none();
+    record.blocks.iter().filter(move |block| block.variant == variant).filter(counts)
 }
 
 fn value(block: &Block, metric: usize) -> Option<f64> {
@@ -236,7 +233,7 @@ fn ratios_between(
     metric: usize,
 ) -> Vec<(u32, f64)> {
     let of = |variant| {
-        counting(record, variant).filter_map(move |block| {
+        counting(record, variant, metric).filter_map(move |block| {
             let value = value(block, metric).filter(|value| *value > 0.0)?;
             Some(((block.restart, block.round), value))
         })
@@ -404,6 +401,14 @@ mod tests {
         }
         let study = Study::new(vec![record]);
         assert_eq!(study.blocks(), (60, 24));
+        let calls = study.summary_named(0, "other", "calls").map(|calls| calls.n);
+        assert_eq!(calls, Some(30), "a count is exact whatever disturbs the block");
+        let [times, counts] = [0, 1].map(|metric| {
+            let restarts = values_by_restart(&study.records[0], 1, metric);
+            (restarts.len(), restarts.concat().len())
+        });
+        assert_eq!((times, counts), ((3, 18), (5, 30)));
+        assert_eq!(ratios(&study.records[0], 1, 1).len(), 30);
         assert_eq!(study.compare(0, 1, 0).map(|one| (one.pairs, one.ratio.high)), Some((18, 1.0)));
     }
 }

@@ -9,6 +9,7 @@
 use super::record::{
     Audit, Block, Doubt, Environment, FORMAT, Method, Metric, Noise, Record, Sampled, Variant, Work,
 };
+use super::stats;
 use crate::load::tally::Distribution;
 use crate::sys;
 use std::collections::BTreeMap;
@@ -146,14 +147,12 @@ impl Cell {
         Ok(())
     }
 
-    /// The median of a metric over a variant's blocks that count.
+    /// The median of a time over a variant's blocks that were not discarded.
     pub fn median(&self, variant: usize, metric: &str) -> Option<f64> {
         let column = self.plan.metrics.iter().position(|known| known.name == metric)?;
         let counts = |block: &&Block| block.variant == variant && block.discarded.is_none();
         let blocks = self.blocks.iter().filter(counts);
-        let mut values: Vec<f64> = blocks.filter_map(|block| block.values[column]).collect();
-        values.sort_by(f64::total_cmp);
-        values.get(values.len() / 2).copied()
+        stats::median(&blocks.filter_map(|block| block.values[column]).collect::<Vec<f64>>())
     }
 
     /// Notes what an auditor has counted.

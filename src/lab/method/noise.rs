@@ -54,10 +54,11 @@ impl Ledger {
     }
 }
 
-/// Why a block does not count, if it does not: its processes together have waited for processors
-/// for more than the part `wait_max` of its time, or the hypervisor has taken so much.
+/// Why the times of a block do not count, if they do not: its processes together waited for
+/// processors for more than the part `wait_max` of its time, or the hypervisor took so much of it
+/// from the machine. There is no other reason.
 ///
-/// What the hypervisor takes is known in steps of a tick, which is 10 ms mostly. In a block that is
+/// The kernel tells what the hypervisor took in steps of a tick, mostly 10 ms. In a block that is
 /// shorter than a tick divided by `wait_max`, any step is too much.
 pub fn discard(noise: &Noise, wait_max: f64) -> Option<String> {
     let limit_ns = wait_max * noise.wall_ns as f64;

@@ -75,8 +75,9 @@ pub struct Method {
     pub threshold: f64,
     /// The confidence of intervals, as a part of 1.
     pub confidence: f64,
-    /// A block is discarded if its processes had to wait for a processor for more than this part
-    /// of its time.
+    /// A block is discarded if its processes together waited for processors for more than this
+    /// part of its time, or if the hypervisor took more than that from the machine. Its counts
+    /// are exact all the same, and are kept.
     pub wait_max: f64,
 }
 
@@ -142,7 +143,7 @@ pub struct Block {
     pub work: Work,
     /// What disturbed it.
     pub noise: Noise,
-    /// Why it does not count, by the rule of [`Method::wait_max`].
+    /// Why its times do not count, by the rule of [`Method::wait_max`].
     pub discarded: Option<String>,
 }
 

@@ -24,7 +24,7 @@ pub struct Changes {
     pub only_before: Vec<String>,
     /// What only the second set has.
     pub only_after: Vec<String>,
-    /// What both have, with too few blocks for an interval in one of them.
+    /// What both have, with too few blocks for an interval in one of them. Only a time needs one.
     pub too_few: Vec<String>,
 }
 
@@ -87,6 +87,17 @@ impl Changes {
         changes
     }
 
+    /// Why nothing was compared, if nothing was. That nothing became worse means nothing then.
+    pub fn why_nothing(&self) -> Option<&'static str> {
+        match (self.changes.is_empty(), self.too_few.is_empty()) {
+            (false, _) => None,
+            (true, true) => Some("the two sets have no cell, variant and metric in common"),
+            (true, false) => {
+                Some("there are too few blocks of all that the two sets have in common")
+            }
+        }
+    }
+
     /// Whether anything became worse.
     pub fn has_regressed(&self) -> bool {
         self.of(Effect::Worse).next().is_some()
@@ -96,6 +107,7 @@ impl Changes {
     pub fn to_json(&self) -> serde_json::Value {
         let mut json = serde_json::json!(self);
         json["regressed"] = self.has_regressed().into();
+        json["why_nothing"] = self.why_nothing().into();
         json
     }
 
@@ -330,6 +342,44 @@ mod tests {
         assert_eq!(changes.to_json()["regressed"], true);
         assert_eq!(changes.to_json()["changes"][0]["effect"], "worse");
         insta::assert_snapshot!(changes.to_string());
-        assert_eq!(Changes::new(&[], &[]).changes, []);
+        assert_eq!(changes.why_nothing(), None);
+    }
+
+    /// "Nothing is worse" must not be said of nothing.
+    #[test]
+    fn sets_with_nothing_to_compare_are_told() {
+        let one = || vec![sample("small", 1.0).build()];
+        let other = || vec![sample("large", 1.0).build()];
+        let metric = |record: &mut Record| record.metrics.truncate(1);
+        let few = || vec![sample("small", 1.0).with(metric).rounds(1, 4).build()];
+        let check = |before: &[Record], after: &[Record], expected: &str| {
+            let changes = Changes::new(before, after);
+            assert!(changes.why_nothing().is_some_and(|why| why.contains(expected)), "{changes}");
+            assert_eq!(changes.to_json()["why_nothing"], changes.why_nothing().unwrap());
+        };
+        check(&[], &[], "in common");
+        check(&one(), &[], "in common");
+        check(&[], &one(), "in common");
+        check(&one(), &other(), "in common");
+        check(&few(), &one(), "too few blocks");
+        assert_eq!(Changes::new(&one(), &one()).why_nothing(), None);
+    }
+
+    /// A count is exact whatever disturbs its block, and so is what it has become.
+    #[test]
+    fn counts_of_disturbed_blocks_are_compared() {
+        let disturbed = |cost| {
+            let mut record = sample("small", cost).build();
+            for block in &mut record.blocks {
+                block.discarded = Some("the hypervisor took 50.0 % of its time".into());
+            }
+            record
+        };
+        let changes = Changes::new(&[disturbed(1.0)], &[disturbed(2.0)]);
+        let calls: Vec<&Change> =
+            changes.changes.iter().filter(|change| change.metric == "calls").collect();
+        assert_eq!(calls.len(), changes.changes.len(), "the times are discarded");
+        assert_eq!(effects(&changes), [Effect::Same, Effect::Worse]);
+        assert!(changes.has_regressed());
     }
 }

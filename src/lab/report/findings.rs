@@ -127,12 +127,9 @@ pub(super) fn rig_sentences(rig: &RigCheck) -> Vec<String> {
             half_width * 100.0
         ));
     }
-    sentences.push(match (rig.planted.len(), rig.found()) {
-        (0, _) => {
-            "No difference was planted, so it is not known whether one would be found.".into()
-        }
-        (all, found) => format!("Planted differences that were found: {found} of {all}."),
-    });
+    let (all, found) = (rig.planted.len(), rig.found());
+    sentences.push(format!("Planted differences that were found: {found} of {all}."));
+    sentences.extend(rig.not_made.iter().map(|which| format!("A check was not made. {which}")));
     sentences
 }
 

@@ -218,9 +218,9 @@ fn method(findings: &Findings<'_>) -> String {
     format!(
         "<p>All of this was decided before the first measurement. Variants take turns in short \
          blocks, in random order; those of one round are compared with each other. Intervals are \
-         bootstrapped over blocks, and a difference is called one only if its interval, a \
-         signed-rank test (corrected by Holm for all comparisons of the experiment) and the \
-         threshold agree.</p>\n{}\n<h3>Commands</h3>\n<ul>\n{}\n</ul>",
+         bootstrapped over blocks. A difference of times is called one only if its interval, \
+         Yuen's paired t test on the logarithms (trimmed by a seventh at each end, and corrected \
+         by Holm for all comparisons of the experiment) and the threshold agree.</p>\n{}\n<h3>Commands</h3>\n<ul>\n{}\n</ul>",
         facts(&origin::method(findings.records)),
         commands.collect::<Vec<String>>().join("\n")
     )

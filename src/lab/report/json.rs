@@ -21,6 +21,7 @@ fn rig(rig: &RigCheck) -> Value {
         "planted": rig.planted.len(),
         "planted_found": rig.found(),
         "half_width": rig.half_width,
+        "not_made": rig.not_made,
         "passed": rig.has_passed(),
     })
 }

@@ -43,9 +43,12 @@ pub(super) fn method(records: &[Record]) -> Facts {
         }),
         fact("confidence of intervals", |of| number::percent(of.confidence)),
         fact("lives of the processes", |of| of.restarts.to_string()),
-        fact("a block is discarded", |of| {
+        fact("the times of a block are discarded", |of| {
             let part = number::percent(of.wait_max);
-            format!("if its processes waited for a processor for more than {part} of its time")
+            format!(
+                "if its processes waited for processors, or the hypervisor took from the machine, \
+                 more than {part} of its time"
+            )
         }),
         ("seeds of the order".into(), seeds(records)),
     ]

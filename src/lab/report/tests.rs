@@ -180,6 +180,16 @@ fn a_report_says_what_it_is_worth() {
     assert!(!report(&records()).html.contains("class=\"banner\""));
     check(&records()[1..], "no A/A run");
     check(&records()[..1], "Planted differences that were found: 1 of 1");
+    check(&records(), "Passed.");
+    let mut unplanted = records();
+    let planted = unplanted[0].variants.len() - 1;
+    for block in unplanted[0].blocks.iter_mut().filter(|block| block.variant == planted) {
+        block.discarded = Some("waited 9.0 % of its time for processors".into());
+    }
+    check(&unplanted, "A check was not made. 100 subscribers: whether a planted difference");
+    let Report { html, markdown, json } = report(&unplanted);
+    assert!(!html.contains("Passed") && !markdown.contains("Passed"), "{markdown}");
+    assert_eq!(json["rig"]["passed"], false);
     check(&records(), "Not shown, as this version does not know the experiment");
     check(&[], "There are no records");
     let mut others = records();

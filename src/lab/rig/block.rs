@@ -427,7 +427,7 @@ pub fn doubts(lab: &Lab<'_>, cell: &Cell) -> Vec<Doubt> {
     };
     if let Some(names) = named(&behind) {
         doubts.push(Doubt::ServerBound(format!(
-            "under {names} a block took more than {:.0} % longer than its schedule",
+            "under {names} the median block took more than {:.0} % longer than its schedule",
             LATE_MAX * 100.0
         )));
     }
@@ -435,8 +435,8 @@ pub fn doubts(lab: &Lab<'_>, cell: &Cell) -> Vec<Doubt> {
         |variant: usize| cell.median(variant, IDLE.name).is_some_and(|idle| idle < IDLE_MIN);
     if let Some(names) = named(&hungry) {
         doubts.push(Doubt::ClientBound(format!(
-            "under {names} the subscribers had nothing to read for less than {:.0} % of the time: \
-             latencies are theirs as much as the server's",
+            "under {names} the subscribers had nothing to read for less than {:.0} % of the time of \
+             the median block: latencies are theirs as much as the server's",
             IDLE_MIN * 100.0
         )));
     }
