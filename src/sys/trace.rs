@@ -169,6 +169,8 @@ mod tests {
     use super::*;
     use std::io::{BufRead as _, BufReader, Write as _};
     use std::process::{Child, Command, Stdio};
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+    use std::sync::mpsc::channel;
 
     #[test]
     fn a_tracepoint_is_counted_while_it_is_enabled() {
@@ -197,23 +199,57 @@ mod tests {
         }
     }
 
-    /// The value moves with the child, although nothing stops that one: often by less than a tick.
+    /// The value keeps up with the thread, although nothing stops that one: in less than a tick it
+    /// grows by what the thread itself has used in the meantime.
+    ///
+    /// The thread says its own time over and over. What it said last before a look it has used by
+    /// then, and what it says first after a look it may have used since, so this holds wherever
+    /// and whenever the two are on a processor.
     #[test]
-    fn the_clock_of_a_running_child_is_exact() {
-        let mut child = shell("while :; do :; done");
-        let Ok(clock) = Counter::task_clock(child.id()) else {
-            child.kill().and_then(|()| child.wait()).unwrap();
-            return writeln!(io::stderr(), "SKIPPED: perf_event_open is not permitted").unwrap();
-        };
-        clock.enable().unwrap();
-        let (mut small_steps, mut last) = (0, 0);
-        while small_steps < 500 && last < 1_000_000_000 {
-            let now = clock.read().unwrap();
-            small_steps += u32::from(now > last && now - last < 200_000);
-            last = now;
+    fn the_clock_of_a_running_thread_is_exact() {
+        let (said_ns, over) = (AtomicU64::new(0), AtomicBool::new(false));
+        let (tell, told) = channel();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                tell.send(gettid()).unwrap();
+                while !over.load(Ordering::Relaxed) {
+                    let own = super::super::thread_cpu_time().unwrap();
+                    said_ns.store(own.as_nanos() as u64, Ordering::SeqCst);
+                }
+            });
+            let outcome = Counter::task_clock(told.recv().unwrap()).map(|clock| {
+                clock.enable().unwrap();
+                (0..100).find_map(|_| falls_behind(&clock, &said_ns))
+            });
+            over.store(true, Ordering::Relaxed);
+            match outcome {
+                Ok(behind) => assert_eq!(behind, None, "grown by, although the thread used"),
+                Err(_) => {
+                    writeln!(io::stderr(), "SKIPPED: perf_event_open is not permitted").unwrap();
+                }
+            }
+        });
+    }
+
+    /// By how much a clock grows while a thread uses a quarter of a tick, and how much it used at
+    /// least, if these differ by more than the work of some switches between threads.
+    fn falls_behind(clock: &Counter, said_ns: &AtomicU64) -> Option<(u64, u64)> {
+        const QUARTER_OF_A_TICK_NS: u64 = 1_000_000;
+        let before = clock.read().unwrap();
+        let said_before = said_ns.load(Ordering::SeqCst);
+        let mut said = said_before;
+        while said < said_before + QUARTER_OF_A_TICK_NS {
+            std::thread::yield_now();
+            said = said_ns.load(Ordering::SeqCst);
         }
-        child.kill().and_then(|()| child.wait()).unwrap();
-        assert_eq!(small_steps, 500, "in {last} ns");
+        let grown_ns = clock.read().unwrap() - before;
+        let used_ns = said - said_before;
+        (grown_ns < used_ns / 2).then_some((grown_ns, used_ns))
+    }
+
+    fn gettid() -> u32 {
+        // SAFETY: the call has no preconditions and cannot fail.
+        unsafe { libc::gettid() }.cast_unsigned()
     }
 
     #[test]
@@ -222,6 +258,11 @@ mod tests {
             shell("i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; echo done; read x");
         let mut line = String::new();
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        // What it has said is known before it sleeps (the letter behind its name, proc_pid_stat(5)).
+        let stat = format!("/proc/{}/stat", child.id());
+        while !std::fs::read_to_string(&stat).unwrap().contains(") S ") {
+            std::thread::yield_now();
+        }
         let used = process_cpu_ns(child.id()).unwrap();
         assert!(used > 1_000_000, "{used} ns");
         interrupt(&child).unwrap();
