@@ -109,7 +109,7 @@ impl Fan {
 /// As many as the largest fan-out has connections.
 const RING_ENTRIES: u32 = 1024;
 
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {

@@ -211,7 +211,7 @@ impl Patience {
 /// The subcommand that calls [`run`](super::run).
 pub const SUBCOMMAND: &str = "lab-bare";
 
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long a reader has slept, or has had time to read, when it is sent something.
 const REST: Duration = Duration::from_micros(50);

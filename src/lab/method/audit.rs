@@ -194,8 +194,8 @@ fn count_by_strace(
     done.map(|()| parse_table(&table, calls))
 }
 
-/// Waits until the process sleeps, for a moment at most: strace counts a call when it returns, which
-/// the last one has perhaps not when its effect is seen.
+/// Waits until the process sleeps: strace counts a call when it returns, which the last one has
+/// perhaps not when its effect is seen. One that never sleeps is not waited for without end.
 fn await_rest(pid: u32) {
     let deadline = Instant::now() + REST_PATIENCE;
     while Instant::now() < deadline && !rests(pid) {
@@ -211,7 +211,7 @@ fn rests(pid: u32) -> bool {
     })
 }
 
-const REST_PATIENCE: Duration = Duration::from_millis(200);
+const REST_PATIENCE: Duration = Duration::from_secs(10);
 
 /// A strace that is attached. Dropped, it is killed, which lets the process go.
 struct Strace {

@@ -31,6 +31,11 @@ pub enum Order {
         /// How many.
         events: usize,
     },
+    /// Wait until nothing moves any more, and say again how many bytes wait.
+    Settle {
+        /// The topic, by its place.
+        topic: usize,
+    },
     /// Receive what is there until everybody has everything.
     Receive {
         /// The topic, by its place.

@@ -39,6 +39,7 @@ pub fn run(control: UnixStream) -> Result<(), String> {
         (_, None) => Err("no subscribers were opened".into()),
         (Order::Run(run), Some(probe)) => probe.run(&run),
         (Order::Pile { topic, events }, Some(probe)) => probe.pile(topic, events),
+        (Order::Settle { topic }, Some(probe)) => probe.settle(topic, 0),
         (Order::Receive { topic }, Some(probe)) => probe.receive_all(topic),
     })
 }
@@ -161,8 +162,12 @@ impl Probe {
     /// Publishes while nobody reads.
     fn pile(&mut self, topic: usize, events: usize) -> Result<Answer, String> {
         self.begin(topic);
+        self.settle(topic, events)
+    }
+
+    /// Publishes `left` events as the server takes them, and waits until nothing moves any more.
+    fn settle(&mut self, topic: usize, mut left: usize) -> Result<Answer, String> {
         let mut unread_bytes = 0;
-        let mut left = events;
         let mut deadline_ns = sys::monotonic_ns() + SETTLED_AFTER_NS;
         while sys::monotonic_ns() < deadline_ns {
             if left > 0 && self.requests.is_empty() {
@@ -422,8 +427,9 @@ enum Until {
 const PUBLISHER: Token = Token(usize::MAX - 1);
 const TIMER: Token = Token(usize::MAX - 2);
 const EVENTS_MAX: usize = 1024;
-/// How long nothing may arrive while something is awaited.
-const PATIENCE_NS: u64 = 10_000_000_000;
+/// How long nothing may arrive while something is awaited. On a busy machine a server may get no
+/// processor for seconds.
+const PATIENCE_NS: u64 = 60_000_000_000;
 /// How long a reader that sleeps does so at most before it looks at the clock.
 const LOOK_AFTER_NS: u64 = 100_000_000;
 /// When nothing has moved for so long, nothing moves any more.

@@ -69,5 +69,6 @@ fn count(
 }
 
 /// A stamped call is counted when it is acknowledged, which a reader may put off for 200 ms
-/// (`TCP_DELACK_MAX`). Nothing is published meanwhile, so no count can hide a call that is missing.
-const ACKNOWLEDGED_AFTER: Duration = Duration::from_millis(400);
+/// (`TCP_DELACK_MAX`), and when the server has got a processor since. Nothing is published meanwhile,
+/// so no count can hide a call that is missing.
+const ACKNOWLEDGED_AFTER: Duration = Duration::from_secs(20);

@@ -140,4 +140,4 @@ fn poll(url: &Url, seen: &AtomicU64, ended: &Receiver<()>) -> Result<(), String>
 
 /// As often as the live page is fed.
 const INTERVAL: Duration = Duration::from_millis(200);
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(60);
