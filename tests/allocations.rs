@@ -56,9 +56,10 @@ fn a_delivery_allocates_nothing() {
     for path in ["split", "write", "writev", "copy", "more", "cork", "span", "auto"] {
         let (few, many) = (allocations(path, 1, 200), allocations(path, 60, 200));
         let deliveries = 200 * 59;
-        // The log's index and ring double now and then, whoever listens.
+        // The log's index and ring double now and then, whoever listens, and so do lists of a loop
+        // that is late. One allocation for each event would be 200 of them.
         assert!(
-            many < few + 10,
+            many < few + 50,
             "{path}: {} allocations for {deliveries} more deliveries",
             many - few
         );

@@ -13,7 +13,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant};
-use support::{PATIENCE, Server};
+use support::{ClosedAddress, PATIENCE, Server};
 
 /// A client that comes back quickly.
 fn options() -> Options {
@@ -149,12 +149,6 @@ fn stream(body: impl AsRef<[u8]>) -> Vec<u8> {
 /// An answer without a body.
 fn answer(status: u16, fields: &str) -> Vec<u8> {
     format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\n{fields}\r\n").into_bytes()
-}
-
-/// An address at which nobody listens, and which nobody else gets: other tests bind to 127.0.0.1,
-/// and connections begin there.
-fn quiet_address(host: &str) -> SocketAddr {
-    TcpListener::bind((host, 0)).unwrap().local_addr().unwrap()
 }
 
 /// What the client has logged. It tells a test what the client cannot be asked: that it has tried
@@ -427,14 +421,14 @@ fn a_stream_ends_the_back_off() {
 #[test]
 fn a_server_that_is_not_there_yet() {
     Log::listen();
-    let address = quiet_address("127.0.0.2");
+    let closed = ClosedAddress::new();
+    let address = closed.address;
     let client = std::thread::spawn(move || {
         let mut source = source_at(address, "/", options());
         data(&mut source)
     });
     LOG.wait_for(address, "cannot connect");
-    let listener = TcpListener::bind(address).unwrap();
-    let _script = Script::play_on(listener, [Act::Hold(stream("data: a\n\n"))]);
+    let _script = Script::play_on(closed.listen(), [Act::Hold(stream("data: a\n\n"))]);
     assert_eq!(client.join().unwrap(), "a");
 }
 
@@ -524,7 +518,7 @@ fn it_can_be_closed_before_it_begins_and_with_events_at_hand() {
     assert_eq!(source.state(), State::Closed);
     assert_eq!(source.next_event(), Err(Ended::Closed));
 
-    let mut source = source_at(quiet_address("127.0.0.2"), "/", options());
+    let mut source = source_at(ClosedAddress::new().address, "/", options());
     source.closer().close();
     assert_eq!(source.next_event(), Err(Ended::Closed));
 }

@@ -207,7 +207,9 @@ fn a_pause_holds_the_picture_but_not_the_knobs() {
 #[test]
 fn the_page_outlives_the_server() {
     let Some(mut browser) = Browser::start() else { return };
-    let server = Server::start(&[]);
+    // Other tests bind to 127.0.0.1, and connections begin there: these addresses stay free when the
+    // server goes.
+    let server = Server::start(&[("listen", "127.0.0.4:0"), ("admin", "127.0.0.4:0")]);
     browser.open(&address(&server));
     browser.wait_until("document.body.dataset.feed === 'live' && heard.samples.length > 2");
     let (public, admin) = (server.public, server.admin);

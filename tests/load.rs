@@ -435,8 +435,8 @@ fn fails(output: &Output, status: i32, expected: &str) {
 #[test]
 fn what_cannot_be_done_is_explained() {
     let run = |url: &str, arguments: &[&str]| load(url, arguments).output().unwrap();
-    let refused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    fails(&run(&format!("http://{refused}/"), &[]), 1, "refused");
+    let refused = support::ClosedAddress::new();
+    fails(&run(&format!("http://{}/", refused.address), &[]), 1, "refused");
     let server = Server::start(&[]);
     let not_found = format!("http://{}/nothing", server.public);
     fails(&run(&not_found, &[]), 1, "HTTP status 404");
@@ -454,8 +454,8 @@ fn what_cannot_be_done_is_explained() {
 fn a_publisher_that_is_not_heard_does_not_hold_up_the_end() {
     let server = Server::start(&[]);
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
-    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    for address in [silent.local_addr().unwrap(), closed] {
+    let closed = support::ClosedAddress::new();
+    for address in [silent.local_addr().unwrap(), closed.address] {
         let elsewhere = format!("http://{address}/");
         let arguments = ["--publish", &elsewhere, "--rate", "500", "-n", "2", "--grace", "200ms"];
         let (status, report) = report(&url(&server), &arguments);

@@ -9,7 +9,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
-use support::{PATIENCE, Running, Server, config, installed};
+use support::{ClosedAddress, PATIENCE, Running, Server, config, installed};
 
 fn top(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pushv"));
@@ -138,8 +138,8 @@ fn compare(expected: &Value, found: &Value, path: &str, missing: &mut Vec<String
 
 #[test]
 fn what_cannot_be_done_is_explained() {
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let nobody = format!("http://{closed}");
+    let closed = ClosedAddress::new();
+    let nobody = format!("http://{}", closed.address);
     let run = |arguments: &[&str]| top(arguments).output().unwrap();
     refused(&run(&["--once", "--admin", &nobody]), 1, &nobody);
     refused(&run(&["--admin", &nobody]), 1, "`pushv serve` starts one");
@@ -180,7 +180,9 @@ fn wait_for(lines: &Receiver<String>, is_it: impl Fn(&str) -> bool) -> String {
 
 #[test]
 fn it_survives_the_server() {
-    let server = Server::start(&[]);
+    // Other tests bind to 127.0.0.1, and connections begin there: this address stays free when the
+    // server goes.
+    let server = Server::start(&[("admin", "127.0.0.3:0")]);
     let admin = server.admin.to_string();
     let url = format!("http://{admin}");
     let mut command = top(&["--admin", &url, "--json", "--interval-ms", "100"]);

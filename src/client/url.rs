@@ -354,9 +354,13 @@ mod tests {
 
     #[test]
     fn an_address_at_which_somebody_listens_is_chosen() {
+        use socket2::{Domain, Socket, Type};
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let open = listener.local_addr().unwrap();
-        let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        // Bound, so that nobody else gets it; and it does not listen.
+        let bound = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        bound.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        let closed = bound.local_addr().unwrap().as_socket().unwrap();
         let check = |addresses: &[SocketAddr], expected| {
             assert_eq!(first_reachable(addresses, Duration::from_secs(5)), expected);
         };

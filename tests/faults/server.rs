@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// How long anything may take. Only what fails waits for so long.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub use crate::support::PATIENCE;
 
 /// A running server. Dropped, it is killed.
 pub struct Server {

@@ -13,14 +13,15 @@ use pushv::wire::chunk;
 use pushv::wire::decode::{Decoder, Item};
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// How long any single expectation may take. Only a failing test ever waits for so long.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+/// How long any single expectation may take. Only a failing test ever waits for so long, so it is
+/// generous: on a busy machine a process may get no processor for seconds.
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A running server. Dropped, it is stopped.
 pub struct Server {
@@ -136,6 +137,31 @@ pub fn config(settings: &[(&str, &str)]) -> Config {
         knobs::find(name).and_then(|knob| knob.set(&mut config, value)).expect("a good setting");
     }
     config
+}
+
+/// An address at which nobody listens, and nobody else can: it belongs to a socket that is bound
+/// and does not listen. An address that was only given back could be somebody else's in a moment.
+pub struct ClosedAddress {
+    socket: socket2::Socket,
+    pub address: SocketAddr,
+}
+
+impl ClosedAddress {
+    #[track_caller]
+    pub fn new() -> ClosedAddress {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+        let socket = socket.expect("a socket");
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("bound");
+        let address = socket.local_addr().expect("bound").as_socket().expect("an address");
+        ClosedAddress { socket, address }
+    }
+
+    /// From now on somebody does listen.
+    #[track_caller]
+    pub fn listen(self) -> TcpListener {
+        self.socket.listen(16).expect("listens");
+        self.socket.into()
+    }
 }
 
 /// A raw connection.

@@ -164,7 +164,11 @@ mod tests {
 
     #[test]
     fn nobody_there() {
-        let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        use socket2::{Domain, Socket, Type};
+        // Bound, so that nobody else gets it; and it does not listen.
+        let bound = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        bound.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        let closed = bound.local_addr().unwrap().as_socket().unwrap();
         let feed = Feed::open(&Url::parse(&format!("http://{closed}/")).unwrap());
         let why = feed.wait(Duration::from_millis(50)).unwrap_err();
         assert!(why.contains("said nothing"), "{why}");
