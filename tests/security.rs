@@ -65,7 +65,7 @@ fn without_a_token_the_admin_listener_answers_to_loopback_names_only() {
     for path in ["/metrics", "/knobs", "/topics", "/readyz"] {
         assert_eq!(ask(&server, path, "evil.example", ""), 403, "{path}");
         assert_eq!(ask(&server, path, "localhost.evil.example:9180", ""), 403, "{path}");
-        for host in ["localhost", "127.0.0.1:9180", "[::1]:9180"] {
+        for host in ["localhost", "LOCALHOST", "LocalHost:9180", "127.0.0.1:9180", "[::1]:9180"] {
             assert_eq!(ask(&server, path, host, ""), 200, "{path} {host}");
         }
     }

@@ -279,17 +279,23 @@ fn pages_of_configured_origins() {
     let server = Server::start(&[("cors_origins", "https://a.example,https://b.example")]);
     let stream = server.subscribe_with("/a", &[("Origin", "https://b.example")]);
     assert_eq!(stream.field("Access-Control-Allow-Origin"), Some("https://b.example"));
+    assert_eq!(stream.field("Access-Control-Allow-Credentials"), Some("true"));
     assert_eq!(stream.field("Access-Control-Expose-Headers"), Some("Pushv-Resumed-From"));
     assert_eq!(stream.field("Vary"), Some("Origin"));
     let stream = server.subscribe_with("/a", &[("Origin", "https://c.example")]);
     assert_eq!(stream.field("Access-Control-Allow-Origin"), None);
+    assert_eq!(stream.field("Access-Control-Allow-Credentials"), None);
     assert_eq!(stream.field("Vary"), Some("Origin"));
 
     let preflight = |origin: &str| {
         server.connect().request(
             "OPTIONS",
             "/events/a",
-            &[("Origin", origin), ("Access-Control-Request-Method", "POST")],
+            &[
+                ("Origin", origin),
+                ("Access-Control-Request-Method", "POST"),
+                ("Access-Control-Request-Private-Network", "true"),
+            ],
             b"",
         )
     };
@@ -299,9 +305,16 @@ fn pages_of_configured_origins() {
         (204, Some("https://a.example"))
     );
     assert_eq!(answer.field("Access-Control-Allow-Methods"), Some("GET, HEAD, POST, OPTIONS"));
-    assert!(answer.field("Access-Control-Allow-Headers").unwrap().contains("Last-Event-ID"));
+    let headers = answer.field("Access-Control-Allow-Headers").unwrap();
+    for sent in ["Authorization", "Cache-Control", "Content-Type", "Last-Event-ID"] {
+        assert!(headers.split(", ").any(|header| header == sent), "{sent}");
+    }
+    assert_eq!(answer.field("Access-Control-Allow-Credentials"), Some("true"));
+    assert_eq!(answer.field("Access-Control-Allow-Private-Network"), Some("true"));
     assert_eq!(answer.field("Content-Length"), None);
-    assert_eq!(preflight("https://c.example").field("Access-Control-Allow-Methods"), None);
+    let foreign = preflight("https://c.example");
+    assert_eq!(foreign.field("Access-Control-Allow-Methods"), None);
+    assert_eq!(foreign.field("Access-Control-Allow-Private-Network"), None);
 
     let post = |origin: &str| {
         server.connect().request("POST", "/events/a", &[("Origin", origin)], b"x").status

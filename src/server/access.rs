@@ -63,8 +63,11 @@ fn bearer(authorization: &[u8]) -> Option<&[u8]> {
 
 /// Whether a page of `origin` was served by this very listener. Its host must be a loopback name:
 /// any other name can be made to point here by whoever owns it (DNS rebinding).
+///
+/// Names of hosts have no case (RFC 3986 §3.2.2). A browser writes both in lower case.
 fn is_own_page(origin: &str, host: &str) -> bool {
-    is_loopback_name(host) && origin.strip_prefix("http://") == Some(host)
+    let same = origin.strip_prefix("http://").is_some_and(|page| page.eq_ignore_ascii_case(host));
+    is_loopback_name(host) && same
 }
 
 /// Whether a `Host` names this machine by way of the loopback interface.
@@ -74,7 +77,7 @@ fn is_loopback_name(host: &str) -> bool {
         _ => host,
     };
     let address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-    name == "localhost" || address.is_ok_and(|address| address.is_loopback())
+    name.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]
@@ -89,6 +92,9 @@ mod tests {
         check("http://127.0.0.1:8080", "127.0.0.1:8080", true);
         check("http://localhost:8080", "localhost:8080", true);
         check("http://[::1]:8080", "[::1]:8080", true);
+        check("http://localhost:8080", "LOCALHOST:8080", true);
+        check("http://LocalHost:8080", "localhost:8080", true);
+        check("http://[::FF]:8080", "[::ff]:8080", false);
         check("http://localhost:8081", "localhost:8080", false);
         check("https://localhost:8080", "localhost:8080", false);
         check("http://evil.example:8080", "evil.example:8080", false);
@@ -97,7 +103,17 @@ mod tests {
 
     #[test]
     fn names_of_this_machine() {
-        for name in ["localhost", "localhost:1", "127.0.0.1", "127.9.9.9:80", "[::1]", "[::1]:80"] {
+        for name in [
+            "localhost",
+            "localhost:1",
+            "LOCALHOST",
+            "LocalHost:80",
+            "127.0.0.1",
+            "127.9.9.9:80",
+            "[::1]",
+            "[::1]:80",
+            "[0:0::0:1]",
+        ] {
             assert!(is_loopback_name(name), "{name}");
         }
         for name in [

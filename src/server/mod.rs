@@ -25,6 +25,7 @@ mod admin;
 mod admission;
 mod body;
 mod connection;
+mod cors;
 mod deliveries;
 mod flush;
 mod input;

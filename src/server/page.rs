@@ -7,6 +7,7 @@
 use super::body::Exchange;
 use super::routes::head_of;
 use super::{Platform, Server};
+use crate::config::Cors;
 use crate::wire::head::Head;
 
 impl<P: Platform> Server<P> {
@@ -18,7 +19,7 @@ impl<P: Platform> Server<P> {
         let close = exchange.close || self.shutdown.is_under_way();
         let exchange = &Exchange { close, ..exchange.clone() };
         let out = self.connections[key].private.buffer();
-        head_of(out, exchange, 200, &self.date.text, None)
+        head_of(out, exchange, 200, &self.date.text, &Cors::Nobody)
             // The page belongs to this version of the server.
             .field("Cache-Control", "no-cache")
             .field("Content-Security-Policy", POLICY)

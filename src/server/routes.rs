@@ -2,7 +2,8 @@
 
 use super::body::Exchange;
 use super::connection::{Door, Phase};
-use super::{Platform, Server};
+use super::{Platform, Server, cors};
+use crate::config::Cors;
 use crate::observe::counters::CloseReason;
 use crate::wire::head::{BodyLength, Head, Method};
 use crate::wire::json::Quoted;
@@ -66,7 +67,9 @@ impl<P: Platform> Server<P> {
                     );
                 }
             }
-            "*" if head.method == Method::Options => self.options(key, &exchange, EVENT_METHODS),
+            "*" if head.method == Method::Options => {
+                self.options(key, head, &exchange, EVENT_METHODS)
+            }
             "*" => self.method_not_allowed(key, head, &exchange, EVENT_METHODS),
             path => match path.strip_prefix("/events") {
                 Some(rest) if rest.is_empty() || rest.starts_with('/') => {
@@ -92,7 +95,7 @@ impl<P: Platform> Server<P> {
                 Some(topic) => self.begin_publish(key, head, exchange, &topic),
                 None => self.answer_error(key, &exchange, 400, "publish to /events/TOPIC"),
             },
-            Method::Options => self.options(key, &exchange, EVENT_METHODS),
+            Method::Options => self.options(key, head, &exchange, EVENT_METHODS),
             _ => self.method_not_allowed(key, head, &exchange, EVENT_METHODS),
         }
     }
@@ -109,7 +112,7 @@ impl<P: Platform> Server<P> {
                 self.answer_error(key, exchange, 400, "a body is not expected here");
             }
             Method::Get | Method::Head => return true,
-            Method::Options => self.options(key, exchange, READ_METHODS),
+            Method::Options => self.options(key, head, exchange, READ_METHODS),
             _ => self.method_not_allowed(key, head, exchange, READ_METHODS),
         }
         false
@@ -132,17 +135,12 @@ impl<P: Platform> Server<P> {
 
     /// Answers OPTIONS, which is also what a browser asks before a request that a plain form could
     /// not make (CORS preflight, WHATWG Fetch §3.2.2).
-    fn options(&mut self, key: u32, exchange: &Exchange, allow: &'static str) {
-        let connection = &mut self.connections[key];
-        let allowed = exchange.allow_origin.is_some();
-        let headers = "Authorization, Content-Type, Last-Event-ID";
-        let out = connection.private.buffer();
-        head_of(out, exchange, 204, &self.date.text, vary(&self.config.cors_origins))
-            .field("Allow", allow)
-            .field_if("Access-Control-Allow-Methods", allowed.then_some(allow))
-            .field_if("Access-Control-Allow-Headers", allowed.then_some(headers))
-            .field_if("Access-Control-Max-Age", allowed.then_some(7200))
-            .end();
+    fn options(&mut self, key: u32, head: &Head<'_>, exchange: &Exchange, allow: &'static str) {
+        let out = self.connections[key].private.buffer();
+        let response = head_of(out, exchange, 204, &self.date.text, &self.config.cors_origins)
+            .field("Allow", allow);
+        let (origin, asks) = (exchange.allow_origin.as_deref(), head.asks_private_network);
+        cors::preflight_fields(response, origin, allow, asks).end();
         self.answered(key, exchange);
     }
 
@@ -155,8 +153,8 @@ impl<P: Platform> Server<P> {
         let close = exchange.close || self.shutdown.is_under_way();
         let exchange = &Exchange { close, ..exchange.clone() };
         let out = self.connections[key].private.buffer();
-        let vary = vary(&self.config.cors_origins);
-        let mut response = head_of(out, exchange, answer.status, &self.date.text, vary);
+        let origins = &self.config.cors_origins;
+        let mut response = head_of(out, exchange, answer.status, &self.date.text, origins);
         if let Some((name, value)) = answer.field {
             response = response.field(name, value);
         }
@@ -227,19 +225,11 @@ pub(super) fn head_of<'o>(
     exchange: &Exchange,
     status: u16,
     date: &str,
-    vary: Option<&'static str>,
+    origins: &Cors,
 ) -> Response<'o> {
-    let allow_origin = exchange.allow_origin.as_deref();
-    Response::new(out, exchange.version, status, date)
-        .field_if("Connection", exchange.close.then_some("close"))
-        .field_if("Access-Control-Allow-Origin", allow_origin)
-        .field_if("Access-Control-Expose-Headers", allow_origin.map(|_| "Pushv-Resumed-From"))
-        .field_if("Vary", vary)
-}
-
-/// Answers differ by origin if some origins are allowed and others are not.
-pub(super) fn vary(origins: &crate::config::Cors) -> Option<&'static str> {
-    matches!(origins, crate::config::Cors::Origins(_)).then_some("Origin")
+    let response = Response::new(out, exchange.version, status, date)
+        .field_if("Connection", exchange.close.then_some("close"));
+    cors::answer_fields(response, origins, exchange.allow_origin.as_deref())
 }
 
 /// Whether `name` can be a topic's.

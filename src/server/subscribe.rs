@@ -2,7 +2,7 @@
 
 use super::body::Exchange;
 use super::connection::{Cursors, Door, Phase};
-use super::routes::{check_topic, head_of, vary};
+use super::routes::{check_topic, head_of};
 use super::{Platform, Server};
 use crate::observe::counters::CloseReason;
 use crate::push::cursor::Cursor;
@@ -202,7 +202,7 @@ impl<P: Platform> Server<P> {
         };
         let chunked = (connection.framing == Framing::Chunked).then_some("chunked");
         let out = connection.private.buffer();
-        head_of(out, exchange, 200, &self.date.text, vary(&self.config.cors_origins))
+        head_of(out, exchange, 200, &self.date.text, &self.config.cors_origins)
             .field("Content-Type", "text/event-stream")
             .field("Cache-Control", "no-cache")
             // Asks nginx not to collect the stream in its buffers.
