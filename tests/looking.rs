@@ -87,3 +87,40 @@ fn a_loss_is_forgotten_once_it_is_repaired() {
     let lately = &stream["tcp"]["lately"];
     assert_eq!((number(&lately["over_ms"]), number(&lately["retransmitted_segments"])), (0, 0));
 }
+
+/// Once each look at a stall counted as one.
+#[test]
+fn looking_at_a_stall_does_not_multiply_it() {
+    for observe_ms in ["0", "20"] {
+        let server = Server::start(&[
+            ("tcp_nodelay", "false"),
+            ("write_path", "split"),
+            ("observe_ms", observe_ms),
+        ]);
+        let mut napping = server.subscribe("/a");
+        let held = |stream: &Value| {
+            let bytes = |rung: &str| number(&stream["ladder"][rung]["bytes"]);
+            bytes("unsent") > 0
+                && bytes("in_flight") > 0
+                && number(&stream["tcp"]["last_sent_ms"]) >= 10
+        };
+        let (deadline, mut published, mut seen) = (Instant::now() + PATIENCE, 0, 0);
+        while seen < 10 {
+            SockRef::from(&napping.client.socket).set_tcp_quickack(false).unwrap();
+            server.publish("a", "hello");
+            published += 1;
+            loop {
+                let stream = server.stream_of(&napping.client);
+                seen += u64::from(held(&stream));
+                if number(&stream["ladder"]["unsent"]["bytes"]) == 0 {
+                    break;
+                }
+            }
+            napping.next().unwrap();
+            assert!(Instant::now() < deadline, "no event stalls");
+        }
+        let counted = server.metric("nagle_stalls_total");
+        let at_most = if observe_ms == "0" { 0 } else { published };
+        assert!(counted <= at_most, "{counted} of {published}, seen {seen} times");
+    }
+}

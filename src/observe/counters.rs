@@ -66,7 +66,7 @@ pub struct Counters {
     pub fanout_spread_ns: Histogram,
     /// Times that the sweep asked the kernel about a stream.
     pub observations: u64,
-    /// Times that a stream's tail was found held back by Nagle's algorithm.
+    /// Stalls by Nagle's algorithm that the sweep or a stamp has found, each once.
     pub nagle_stalls: u64,
     /// What stamped calls have told.
     pub stamps: StampCounters,

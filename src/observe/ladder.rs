@@ -62,7 +62,12 @@ impl Breaks {
         self.list.push_back(one);
     }
 
-    /// Whether none is remembered.
+    /// How many are remembered.
+    pub fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// Whether none is.
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
     }

@@ -74,6 +74,42 @@ impl Progress {
     }
 }
 
+/// Tells one stall of Nagle's algorithm from the next, since a stall may be seen many times.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct TailStall {
+    /// Of a stall that was seen and is not known to be over: how many bytes of the stream must be
+    /// acknowledged before its tail leaves.
+    until_acked: Option<u64>,
+}
+
+impl TailStall {
+    /// Notes a look that found the tail behind byte `sent_end` held back. Tells whether this is a
+    /// stall that was not seen before.
+    pub fn see(&mut self, acked_bytes: u64, sent_end: u64) -> bool {
+        self.note_acked(acked_bytes);
+        if self.until_acked.is_some() {
+            return false;
+        }
+        self.until_acked = Some(sent_end);
+        true
+    }
+
+    /// Notes how much is acknowledged.
+    pub fn note_acked(&mut self, acked_bytes: u64) {
+        self.until_acked = self.until_acked.filter(|end| acked_bytes < *end);
+    }
+
+    /// Notes that byte `last_byte` was held back and has left. Tells whether that was a stall which
+    /// was not seen before.
+    pub fn leave(&mut self, last_byte: u64) -> bool {
+        let seen = self.until_acked.is_some_and(|end| end <= last_byte);
+        if seen {
+            self.until_acked = None;
+        }
+        !seen
+    }
+}
+
 /// How far apart looks are at least that are compared: what the kernel counts in ticks says little
 /// about less.
 pub const APART_NS: u64 = 1_000_000_000;
@@ -144,5 +180,25 @@ mod tests {
         assert_eq!(progress.unacknowledged_ns(100_000), 0);
         progress.note(100, 20, 130_000);
         assert_eq!(progress.unacknowledged_ns(130_000), 30_000);
+    }
+
+    #[test]
+    fn a_stall_is_one_however_often_it_is_seen() {
+        let mut stall = TailStall::default();
+        assert!(stall.see(0, 100));
+        assert!(!stall.see(0, 100) && !stall.see(99, 150));
+        assert!(stall.see(100, 150), "the first one is over");
+        stall.note_acked(150);
+        assert!(stall.see(150, 151));
+    }
+
+    #[test]
+    fn a_stall_that_was_seen_and_stamped_is_one() {
+        let mut stall = TailStall::default();
+        assert!(stall.see(0, 100));
+        assert!(stall.leave(99), "another one, before it");
+        assert!(!stall.leave(120), "this one");
+        assert!(stall.leave(130), "the next");
+        assert!(stall.see(100, 130));
     }
 }

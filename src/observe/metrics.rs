@@ -244,7 +244,7 @@ impl Snapshot {
         out.histogram("fanout_spread", help, Some(&Unit::Seconds), spread, 10..35, 1e9)?;
         let help = "Times that the kernel was asked about a stream in passing";
         out.counter("observations", help, self.counters.observations)?;
-        let help = "Times that a stream's tail was held back by Nagle's algorithm";
+        let help = "Stalls by Nagle's algorithm that the sweep or a stamp has found, each once";
         out.counter("nagle_stalls", help, self.counters.nagle_stalls)
     }
 

@@ -55,8 +55,14 @@ pub struct Stamps {
     pending: VecDeque<Stamped>,
 }
 
-/// What a stamp told of the way from the call to the device, in nanoseconds.
-pub type SentAfter = Option<u64>;
+/// What a stamp told of the way from a call to the device. The longest comes last in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Sent {
+    /// How long it took, in nanoseconds.
+    pub after_ns: u64,
+    /// The offset of the call's last byte.
+    pub last_byte: u64,
+}
 
 impl Stamps {
     /// Of a connection that has sent `base` bytes.
@@ -83,7 +89,7 @@ impl Stamps {
 
     /// Takes up a stamp. Gives how long the call's bytes took to the device, if that is what it
     /// tells.
-    pub fn take(&mut self, stamp: &Stamp, counters: &mut StampCounters) -> SentAfter {
+    pub fn take(&mut self, stamp: &Stamp, counters: &mut StampCounters) -> Option<Sent> {
         let base = self.base;
         let is_it = |call: &Stamped| (call.last_byte - base) as u32 == stamp.byte;
         let place = self.pending.iter().position(is_it)?;
@@ -107,7 +113,8 @@ impl Stamps {
                 self.pending.drain(..=place);
             }
         }
-        (stamp.station == Station::Sent).then_some(after_ns)
+        let last_byte = call.last_byte;
+        (stamp.station == Station::Sent).then_some(Sent { after_ns, last_byte })
     }
 
     /// Gives up the calls whose bytes are all acknowledged without a stamp.
@@ -139,7 +146,8 @@ mod tests {
         let (mut stamps, mut counters) = (Stamps::new(1000), StampCounters::default());
         stamps.push(call(1010));
         assert_eq!(stamps.take(&stamp(Station::Scheduled, 10), &mut counters), None);
-        assert_eq!(stamps.take(&stamp(Station::Sent, 10), &mut counters), Some(70));
+        let sent = Sent { after_ns: 70, last_byte: 1010 };
+        assert_eq!(stamps.take(&stamp(Station::Sent, 10), &mut counters), Some(sent));
         assert!(!stamps.is_empty());
         stamps.take(&stamp(Station::Acknowledged, 10), &mut counters);
         assert!(stamps.is_empty());
@@ -182,7 +190,8 @@ mod tests {
     fn the_kernels_count_wraps_round() {
         let (mut stamps, mut counters) = (Stamps::new(7), StampCounters::default());
         stamps.push(call(7 + (1 << 32) + 5));
-        assert_eq!(stamps.take(&stamp(Station::Sent, 5), &mut counters), Some(70));
+        let sent = stamps.take(&stamp(Station::Sent, 5), &mut counters).unwrap();
+        assert_eq!((sent.after_ns, sent.last_byte), (70, 7 + (1 << 32) + 5));
     }
 
     #[test]

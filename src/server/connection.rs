@@ -83,6 +83,8 @@ pub(super) struct Connection<S> {
     pub answered: bool,
     /// The peer has closed its side.
     pub peer_closed: bool,
+    /// How often the end of its stream was found held back by Nagle's algorithm; 255 is "or more".
+    pub nagle_stalls: u8,
     /// Bytes read that make no whole request head yet, or that are not wanted yet.
     pub input: Box<[u8]>,
     /// What is remembered while something of a stream is under way.
@@ -188,6 +190,7 @@ impl<S> Connection<S> {
             publishes: false,
             answered: false,
             peer_closed: false,
+            nagle_stalls: 0,
             input: Box::default(),
             watch: None,
             opened_ns: now_ns,

@@ -207,7 +207,7 @@ impl<P: Platform> Server<P> {
             "age_ms": since_ms(connection.opened_ns),
             "verdict": verdict.name(),
             "why": verdict.explain(&evidence),
-            "hint": hint(connection),
+            "hint": hint(connection, &evidence),
             "blocked_ms": connection.blocked.then(|| since_ms(connection.moved_ns)),
             "unacknowledged_ms": unacknowledged_ns / 1_000_000,
             "sent": { "events": connection.sent_events, "bytes": connection.sent_bytes },
@@ -299,11 +299,20 @@ fn is_shown<S>(connection: &Connection<S>) -> bool {
 }
 
 /// What an operator can do about a stream, if there is anything.
-fn hint<S>(connection: &Connection<S>) -> Option<String> {
-    let stalls = connection.watch.as_ref().map_or(0, |watch| watch.nagle_stalls);
-    (stalls > 0).then(|| {
-        format!("{stalls} stalls by Nagle's algorithm and delayed acknowledgements: {NAGLE_REMEDY}")
-    })
+fn hint<S>(connection: &Connection<S>, evidence: &Evidence) -> Option<String> {
+    match connection.nagle_stalls {
+        0 if evidence.is_held_by_nagle() => {
+            Some(format!("Nagle's algorithm holds back its last part: {NAGLE_REMEDY}"))
+        }
+        0 => None,
+        stalls => {
+            let or_more = if stalls == u8::MAX { " or more" } else { "" };
+            Some(format!(
+                "{stalls}{or_more} stalls by Nagle's algorithm and delayed acknowledgements were \
+                 seen: {NAGLE_REMEDY}"
+            ))
+        }
+    }
 }
 
 fn show_tcp(tcp: &TcpInfo, since: Option<Since>) -> Value {

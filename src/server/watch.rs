@@ -10,11 +10,11 @@
 //! kernel's buffer, so no write ever fails; but nothing is acknowledged any more.
 
 use super::connection::{Connection, Door};
-use super::{Platform, Server};
+use super::{Platform, Server, Token};
 use crate::observe::counters::CloseReason;
 use crate::observe::ladder::{Break, Breaks, Skip};
-use crate::observe::looks::{History, Progress};
-use crate::observe::stamps::{Stamped as StampedCall, Stamps};
+use crate::observe::looks::{History, Progress, TailStall};
+use crate::observe::stamps::{Sent, Stamped as StampedCall, Stamps};
 use crate::observe::verdict::{Evidence, NAGLE_STALL_MS, Verdict};
 use crate::send::transport::Transport;
 use crate::sys::stamps::Station;
@@ -32,8 +32,7 @@ pub(super) struct Watch {
     history: Option<Box<History>>,
     /// Calls of it that are to be stamped.
     pub stamps: Option<Box<Stamps>>,
-    /// How often its tail was found held back by Nagle's algorithm.
-    pub nagle_stalls: u32,
+    tail_stall: TailStall,
 }
 
 /// What a look has found.
@@ -51,7 +50,7 @@ impl Watch {
             seen: None,
             history: None,
             stamps: None,
-            nagle_stalls: 0,
+            tail_stall: TailStall::default(),
         }
     }
 
@@ -139,10 +138,16 @@ impl<P: Platform> Server<P> {
             return;
         }
         self.counters.observations += 1;
+        // Stamps that have come belong to the stalls that were seen before this look.
+        let token = Token { key, generation: connection.generation };
+        self.take_stamps(token);
+        let connection = &self.connections[key];
         match connection.socket.outstanding_bytes() {
             Ok(0) => self.settle_watch(key),
             Ok(_) => {
-                self.look(key);
+                if let Some(evidence) = self.look(key) {
+                    self.note_held_tail(key, &evidence);
+                }
                 self.reap_unacknowledged(key);
             }
             Err(_) => {} // a stand-in without a kernel, or a socket whose end will be noticed
@@ -155,13 +160,13 @@ impl<P: Platform> Server<P> {
         let connection = &mut self.connections[key];
         let Some(watch) = &mut connection.watch else { return };
         watch.note(connection.sent_bytes, 0, now_ns);
+        watch.tail_stall.note_acked(connection.sent_bytes);
         if let Some(stamps) = &mut watch.stamps {
             stamps.give_up(connection.sent_bytes, &mut self.counters.stamps);
         }
         let spent = connection.private.is_empty()
             && watch.breaks.are_spent(connection.delivered)
-            && watch.stamps.is_none()
-            && watch.nagle_stalls == 0;
+            && watch.stamps.is_none();
         if spent {
             connection.watch = None;
         } else {
@@ -178,6 +183,8 @@ impl<P: Platform> Server<P> {
     }
 
     /// Asks the kernel about a stream, and judges. `None` if the kernel does not say.
+    ///
+    /// This counts nothing: how often an operator looks must not show in what is counted.
     pub(super) fn look(&mut self, key: u32) -> Option<Evidence> {
         let now_ns = self.now_ns;
         let looks_again = self.config.observe.observe_ms > 0;
@@ -207,9 +214,6 @@ impl<P: Platform> Server<P> {
         }
         let verdict = Verdict::of(&evidence);
         watch.seen = looks_again.then_some(Seen { outstanding_bytes, verdict });
-        if evidence.is_held_by_nagle() {
-            self.note_nagle_stall(key, u64::from(evidence.tcp.last_sent_ms));
-        }
         Some(evidence)
     }
 
@@ -221,19 +225,33 @@ impl<P: Platform> Server<P> {
         behind.bytes + connection.private.len() as u64
     }
 
+    /// Counts a stall of Nagle's algorithm that the sweep sees for the first time.
+    fn note_held_tail(&mut self, key: u32, evidence: &Evidence) {
+        let connection = &mut self.connections[key];
+        let Some(watch) = &mut connection.watch else { return };
+        let acked_bytes = connection.sent_bytes - evidence.outstanding_bytes;
+        watch.tail_stall.note_acked(acked_bytes);
+        if !evidence.is_held_by_nagle() {
+            return;
+        }
+        let unsent_bytes = u64::from(evidence.tcp.unsent_bytes);
+        let sent_end = connection.sent_bytes.saturating_sub(unsent_bytes);
+        if watch.tail_stall.see(acked_bytes, sent_end) {
+            self.note_nagle_stall(key, u64::from(evidence.tcp.last_sent_ms));
+        }
+    }
+
     /// The end of a stream was held back until what was before it was acknowledged.
     fn note_nagle_stall(&mut self, key: u32, held_ms: u64) {
         self.counters.nagle_stalls += 1;
-        let now_ns = self.now_ns;
         let connection = &mut self.connections[key];
-        let peer = connection.peer;
-        let watch = connection.watch_mut(now_ns);
-        watch.nagle_stalls += 1;
-        if watch.nagle_stalls == 1 {
+        connection.nagle_stalls = connection.nagle_stalls.saturating_add(1);
+        if connection.nagle_stalls == 1 {
             log::info!(
-                "conn={key} peer={peer}: a last part of less than a segment waited for {held_ms} ms \
+                "conn={key} peer={}: a last part of less than a segment waited for {held_ms} ms \
                  until what was before it was acknowledged (Nagle's algorithm, and a delayed \
-                 acknowledgement); {NAGLE_REMEDY}"
+                 acknowledgement); {NAGLE_REMEDY}",
+                connection.peer
             );
         }
     }
@@ -289,41 +307,47 @@ impl<P: Platform> Server<P> {
 
     /// Takes the stamps of a connection's calls that have come back. Tells whether there were any: if
     /// not, whatever was reported of the socket is something else.
-    pub fn take_stamps(&mut self, token: super::Token) -> bool {
+    pub fn take_stamps(&mut self, token: Token) -> bool {
         let key = token.key;
         let Some(connection) = self.connections.find(token) else { return false };
         let Some(stamps) = connection.watch.as_mut().and_then(|watch| watch.stamps.as_mut()) else {
             return false;
         };
-        let (mut any, mut held_ns) = (false, 0);
+        let (mut any, mut held) = (false, None);
         for _ in 0..STAMPS_AT_ONCE {
             let Ok(Some(stamp)) = connection.socket.next_stamp() else { break };
             any = true;
-            let sent_after_ns = stamps.take(&stamp, &mut self.counters.stamps);
-            debug_assert!(sent_after_ns.is_none() || stamp.station == Station::Sent);
-            held_ns = held_ns.max(sent_after_ns.unwrap_or(0));
+            let sent = stamps.take(&stamp, &mut self.counters.stamps);
+            debug_assert!(sent.is_none() || stamp.station == Station::Sent);
+            held = held.max(sent);
         }
-        if held_ns >= u64::from(NAGLE_STALL_MS) * 1_000_000 {
-            self.judge_delay(key, held_ns / 1_000_000);
+        if let Some(sent) = held
+            && sent.after_ns >= u64::from(NAGLE_STALL_MS) * 1_000_000
+        {
+            self.judge_delay(key, sent);
         }
         any
     }
 
     /// A call's bytes left late. If Nagle's algorithm is on, and neither the reader nor the network
     /// was the limit, it is the reason.
-    fn judge_delay(&mut self, key: u32, held_ms: u64) {
+    fn judge_delay(&mut self, key: u32, sent: Sent) {
+        let now_ns = self.now_ns;
+        let connection = &mut self.connections[key];
+        let is_new = connection.watch_mut(now_ns).tail_stall.leave(sent.last_byte);
+        let was = connection.verdict(now_ns);
+        // What is limited now was so a moment ago; there may have been no look then.
+        let is = self.look(key).map_or(was, |evidence| Verdict::of(&evidence));
         let connection = &self.connections[key];
         let home = connection.cursors.as_slice().first();
         let delivery = home.map_or(self.deliveries.base(), |home| {
             self.deliveries.of(&self.hub.topics()[home.topic as usize].name)
         });
         let nagle = !delivery.socket.nodelay;
-        let limited = matches!(
-            connection.verdict(self.now_ns),
-            Verdict::NotReading | Verdict::Network | Verdict::PeerGone
-        );
-        if nagle && !limited && !connection.blocked {
-            self.note_nagle_stall(key, held_ms);
+        let limits =
+            |verdict| matches!(verdict, Verdict::NotReading | Verdict::Network | Verdict::PeerGone);
+        if is_new && nagle && !limits(was) && !limits(is) && !connection.blocked {
+            self.note_nagle_stall(key, sent.after_ns / 1_000_000);
         }
     }
 }
@@ -344,3 +368,6 @@ const LATELY_NS: u64 = 1_000_000_000;
 const ACK_DELAY_MS_MAX: u32 = 200;
 /// More stamps than one connection can have waiting.
 const STAMPS_AT_ONCE: usize = 64;
+
+#[cfg(test)]
+mod tests;
