@@ -4,49 +4,18 @@
 
 #[path = "../benches/peers/axum.rs"]
 mod axum_peer;
+#[path = "support/load.rs"]
+mod run;
 mod support;
 
+use run::{fails, good, load, report, text};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 use support::Server;
-
-fn load(url: &str, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_pushv"));
-    command.args(["load", url, "--warmup", "0s", "--duration", "300ms"]).args(arguments);
-    command
-}
-
-/// The report of a load, with its exit status.
-#[track_caller]
-fn report(url: &str, arguments: &[&str]) -> (i32, Value) {
-    let output = load(url, arguments).arg("--json").output().unwrap();
-    let status = output.status.code().expect("it was not killed");
-    let report = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
-        panic!("{error}: {} {}", text(&output.stdout), text(&output.stderr))
-    });
-    (status, report)
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-/// A run that finds nothing wrong: as many deliveries as events and subscribers make.
-#[track_caller]
-fn good(url: &str, connections: u64, arguments: &[&str]) -> Value {
-    let count = connections.to_string();
-    let (status, report) = report(url, &[&["-n", &count, "--publish", "self"], arguments].concat());
-    assert_eq!((status, &report["verdict"]), (0, &Value::from("ok")), "{report:#}");
-    let events = report["published"]["events"].as_u64().unwrap();
-    assert!(events > 0);
-    assert_eq!(report["published"]["accepted"], events);
-    assert_eq!(report["deliveries"]["count"], events * connections, "{report:#}");
-    report
-}
 
 fn url(server: &Server) -> String {
     format!("http://{}/events/a", server.public)
@@ -423,30 +392,6 @@ fn nothing_to_report_is_reported() {
     let lost = ["--publish", "self", "--round", "--events", "2", "-n", "2", "--grace", "100ms"];
     let (status, rounds) = report(&format!("http://{}/", wrong_server(Fault::DropAll)), &lost);
     assert_eq!((status, &rounds["offences"]["missing"]), (1, &Value::from(4)), "{rounds:#}");
-}
-
-#[track_caller]
-fn fails(output: &Output, status: i32, expected: &str) {
-    let said = text(&output.stderr) + &text(&output.stdout);
-    assert_eq!(output.status.code(), Some(status), "{said}");
-    assert!(said.contains(expected), "{said}");
-}
-
-#[test]
-fn what_cannot_be_done_is_explained() {
-    let run = |url: &str, arguments: &[&str]| load(url, arguments).output().unwrap();
-    let refused = support::ClosedAddress::new();
-    fails(&run(&format!("http://{}/", refused.address), &[]), 1, "refused");
-    let server = Server::start(&[]);
-    let not_found = format!("http://{}/nothing", server.public);
-    fails(&run(&not_found, &[]), 1, "HTTP status 404");
-    let no_stream = format!("http://{}/healthz", server.public);
-    fails(&run(&no_stream, &[]), 1, "text/plain");
-    fails(&run("https://127.0.0.1/", &[]), 2, "https");
-    fails(&run(&url(&server), &["--rate", "5"]), 2, "--publish");
-    fails(&run(&url(&server), &["--publish", "self", "--size", "10"]), 2, "size");
-    fails(&run(&url(&server), &["-n", "1000000"]), 1, "--processes");
-    fails(&run(&url(&server), &["--reader", "fast"]), 2, "nap:MS");
 }
 
 /// Somebody takes the requests, or nobody does: a run in which nothing can be published ends.

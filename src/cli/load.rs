@@ -10,6 +10,7 @@ use pushv::load::plan::{DATA, Pace, Plan, Publish, Reader};
 use pushv::load::report::{Report, write_hdr_log};
 use pushv::load::server_side::Server;
 use pushv::load::worker;
+use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
@@ -118,7 +119,7 @@ fn report_arguments() -> Vec<Arg> {
         Arg::new("server-admin")
             .long("server-admin")
             .value_name("URL")
-            .help("Report the counters of a pushv with this admin listener as well"),
+            .help("Report the counters of a pushv with this admin listener as well; a token that it wants is taken from PUSHV_ADMIN_TOKEN"),
         Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print the report as JSON"),
         Arg::new("hdr")
             .long("hdr")
@@ -149,6 +150,12 @@ pub fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let plan = plan(matches).map_err(Failure::Usage)?;
     plan.validate().map_err(Failure::Usage)?;
     let server = server(matches).map_err(Failure::Usage)?;
+    // Before the load: a run whose result cannot be kept need not be made.
+    let hdr_path = matches.get_one::<PathBuf>("hdr");
+    let not_written =
+        |path: &PathBuf, error| Failure::Failed(format!("{}: {error}", path.display()));
+    let created = hdr_path.map(|path| File::create(path).map_err(|error| not_written(path, error)));
+    let hdr_file = created.transpose()?;
     let failed = |error: io::Error| Failure::Failed(error.to_string());
     let program = std::env::current_exe().map_err(failed)?;
     let worker = || {
@@ -170,10 +177,8 @@ pub fn run(matches: &ArgMatches) -> Result<(), Failure> {
         false => report.to_string(),
     };
     io::stdout().lock().write_all(text.as_bytes()).map_err(failed)?;
-    if let Some(path) = matches.get_one::<PathBuf>("hdr") {
-        let file = std::fs::File::create(path).map(io::BufWriter::new);
-        file.and_then(|file| write_hdr_log(&outcome, file))
-            .map_err(|error| Failure::Failed(format!("{}: {error}", path.display())))?;
+    if let (Some(path), Some(file)) = (hdr_path, hdr_file) {
+        write_hdr_log(&outcome, file).map_err(|error| not_written(path, error))?;
     }
     match report.verdict {
         "ok" => Ok(()),
@@ -234,7 +239,11 @@ fn plan(matches: &ArgMatches) -> Result<Plan, String> {
 fn server(matches: &ArgMatches) -> Result<Server, String> {
     let admin = matches.get_one::<String>("server-admin").map(|text| Url::parse(text));
     let admin = admin.transpose().map_err(|why| format!("server-admin: {why}"))?;
-    Ok(Server { pid: matches.get_one("server-pid").copied(), admin })
+    Ok(Server {
+        pid: matches.get_one("server-pid").copied(),
+        admin,
+        fields: super::settings::admin_fields(),
+    })
 }
 
 /// A time with its unit, in milliseconds: `500ms`, `10s`, `2m`.

@@ -4,6 +4,7 @@ use super::payload::Known;
 use super::plan::{Plan, Reader};
 use super::subscriber::{Phase, Received, Shared, Subscriber};
 use super::tally::Tally;
+use crate::client::stream::Limits;
 use crate::client::url::Url;
 use crate::sys;
 use mio::{Interest, Registry, Token};
@@ -64,6 +65,7 @@ impl Crowd {
                 worker,
                 tally: Tally::default(),
                 known: Known::new(data_bytes.unwrap_or(0)),
+                limits: limits(&plan),
                 data_bytes,
                 measured_from_ns: u64::MAX,
                 running: false,
@@ -209,7 +211,7 @@ impl Crowd {
                 Due::GiveUp if matches!(subscriber.phase, Phase::Connecting | Phase::Asking) => {
                     self.lose(nth, "no stream within the time for connecting");
                 }
-                Due::Read if subscriber.phase == Phase::Open => {
+                Due::Read if matches!(subscriber.phase, Phase::Asking | Phase::Open) => {
                     subscriber.resting = false;
                     if subscriber.unread {
                         self.read(nth, true);
@@ -231,7 +233,7 @@ impl Crowd {
         }
         let subscriber = &mut self.subscribers[nth];
         let open = subscriber.phase == Phase::Open;
-        if open && (subscriber.resting || self.shared.plan.reader == Reader::Never) {
+        if subscriber.resting || (open && self.shared.plan.reader == Reader::Never) {
             subscriber.unread = true;
             return;
         }
@@ -245,8 +247,8 @@ impl Crowd {
             Reader::Prompt | Reader::Never => (usize::MAX, None),
             Reader::Nap(ms) => (usize::MAX, Some(ms)),
             Reader::Slow(bytes_per_s) => {
-                let bytes = (bytes_per_s * SLOW_STEP_MS / 1000) as usize;
-                (bytes.max(1), Some(SLOW_STEP_MS))
+                let bytes = (bytes_per_s * SLOW_STEP_MS / 1000).max(1);
+                (bytes as usize, Some(bytes * 1000 / bytes_per_s))
             }
         }
     }
@@ -256,18 +258,16 @@ impl Crowd {
         let subscriber = &mut self.subscribers[nth];
         let was_open = subscriber.phase == Phase::Open;
         let received = subscriber.receive(&mut self.shared, bytes_max, to_the_end);
-        if subscriber.phase == Phase::Open {
-            if !was_open {
-                self.open += 1;
-                self.settled += usize::from(!self.shared.running);
-            }
-            // After the first read as well: if what it left fills the socket's buffer, nothing more
-            // will be announced.
-            if let Some(ms) = rest_ms {
-                subscriber.resting = true;
-                let due_ns = sys::monotonic_ns() + ms * 1_000_000;
-                self.due.push(Reverse((due_ns, nth, subscriber.generation, Due::Read)));
-            }
+        if subscriber.phase == Phase::Open && !was_open {
+            self.open += 1;
+            self.settled += usize::from(!self.shared.running);
+        }
+        // After the first read as well, and in the middle of the answer's head: if what it left
+        // fills the socket's buffer, or was there already, nothing more will be announced.
+        if let (Some(ms), Phase::Asking | Phase::Open) = (rest_ms, subscriber.phase) {
+            subscriber.resting = true;
+            let due_ns = sys::monotonic_ns() + ms * 1_000_000;
+            self.due.push(Reverse((due_ns, nth, subscriber.generation, Due::Read)));
         }
         if let Received::End(why) = received {
             self.lose(nth, &why);
@@ -313,6 +313,14 @@ impl Crowd {
             self.connect(nth, now_ns);
         }
     }
+}
+
+/// Room for the run's own events, even if the server wraps them in something and escapes that.
+fn limits(plan: &Plan) -> Limits {
+    let body_bytes =
+        plan.publish.as_ref().map_or(0, |publish| publish.data_bytes + publish.template.len());
+    let usual = Limits::default();
+    Limits { event_bytes_max: usual.event_bytes_max.max(2 * body_bytes), ..usual }
 }
 
 /// Connections being opened at the same time: enough to keep a server busy, and less than the

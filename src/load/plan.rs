@@ -1,6 +1,8 @@
 //! What a run is to do.
 
+use super::payload;
 use crate::client::url::Url;
+use crate::wire::chunk::is_token;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -104,24 +106,44 @@ impl Plan {
         if self.connections == 0 {
             return Err("connections: wants at least 1".into());
         }
-        if self.processes == 0 || self.processes > self.connections {
-            return Err(
-                "processes: wants at least 1, and no more than there are connections".into()
-            );
-        }
-        let Some(publish) = &self.publish else { return Ok(()) };
-        Url::parse(&publish.url)?;
-        if publish.data_bytes < super::payload::BYTES_MIN {
+        if self.processes == 0 || self.processes > self.connections.min(PROCESSES_MAX) {
             return Err(format!(
-                "size: an event that proves itself takes at least {} bytes",
-                super::payload::BYTES_MIN
+                "processes: wants 1 to {PROCESSES_MAX}, and no more than there are connections"
+            ));
+        }
+        check_per_s("connect-rate", self.connect_per_s, true)?;
+        check_per_s("churn", self.churn_per_s, true)?;
+        if self.coalesce_us > COALESCE_US_MAX {
+            return Err(format!("coalesce: wants 0 to {COALESCE_US_MAX} microseconds"));
+        }
+        if self.rcvbuf_bytes > RCVBUF_BYTES_MAX {
+            return Err(format!("rcvbuf: wants 0 to {RCVBUF_BYTES_MAX} bytes"));
+        }
+        check_fields("header", &self.fields)?;
+        match &self.publish {
+            Some(publish) => self.validate_publishing(publish),
+            None => Ok(()),
+        }
+    }
+
+    fn validate_publishing(&self, publish: &Publish) -> Result<(), String> {
+        Url::parse(&publish.url)?;
+        check_method(&publish.method)?;
+        check_fields("publish-header", &publish.fields)?;
+        if !(payload::BYTES_MIN..=DATA_BYTES_MAX).contains(&publish.data_bytes) {
+            return Err(format!(
+                "size: an event that proves itself takes {} to {DATA_BYTES_MAX} bytes",
+                payload::BYTES_MIN
             ));
         }
         if !publish.template.contains(DATA) {
             return Err(format!("publish-template: {DATA} must stand in it"));
         }
-        if matches!(publish.pace, Pace::Rate(per_s) if !per_s.is_finite() || per_s <= 0.0) {
-            return Err("rate: wants a number above 0".into());
+        if !(1..=PIPELINE_MAX).contains(&publish.pipeline) {
+            return Err(format!("pipeline: wants 1 to {PIPELINE_MAX}"));
+        }
+        if let Pace::Rate(per_s) = publish.pace {
+            check_per_s("rate", per_s, false)?;
         }
         let closed = publish.pace == Pace::Round;
         if closed && (self.reader == Reader::Never || self.churn_per_s > 0.0) {
@@ -142,15 +164,17 @@ impl FromStr for Reader {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Reader, String> {
-        let number = |digits: &str| digits.parse().ok().filter(|&number: &u64| number > 0);
+        let number = |digits: &str, most| digits.parse().ok().filter(|n| (1..=most).contains(n));
         match text.split_once(':') {
             None if text == "prompt" => Ok(Reader::Prompt),
             None if text == "never" => Ok(Reader::Never),
             Some(("nap", ms)) => {
-                number(ms).map(Reader::Nap).ok_or("nap: wants milliseconds above 0".into())
+                let nap = number(ms, NAP_MS_MAX).map(Reader::Nap);
+                nap.ok_or_else(|| format!("nap: wants 1 to {NAP_MS_MAX} milliseconds"))
             }
             Some(("slow", bytes)) => {
-                number(bytes).map(Reader::Slow).ok_or("slow: wants bytes per second above 0".into())
+                let slow = number(bytes, SLOW_BYTES_MAX).map(Reader::Slow);
+                slow.ok_or_else(|| format!("slow: wants 1 to {SLOW_BYTES_MAX} bytes per second"))
             }
             _ => Err("there are prompt, nap:MS, slow:BYTES_PER_S and never".into()),
         }
@@ -168,8 +192,54 @@ impl fmt::Display for Reader {
     }
 }
 
+/// A number of things per second; 0 stands for none of them, where that is allowed.
+fn check_per_s(option: &str, per_s: f64, or_none: bool) -> Result<(), String> {
+    let none = if or_none { "0, or " } else { "" };
+    match (PER_S_MIN..=PER_S_MAX).contains(&per_s) || (or_none && per_s == 0.0) {
+        true => Ok(()),
+        false => Err(format!("{option}: wants {none}{PER_S_MIN} to {PER_S_MAX} per second")),
+    }
+}
+
+/// The fields that say where a request ends are the generator's own, and no server takes two hosts.
+fn check_fields(option: &str, fields: &[(String, String)]) -> Result<(), String> {
+    let count = |of: &str| fields.iter().filter(|(name, _)| name.eq_ignore_ascii_case(of)).count();
+    for framing in ["Content-Length", "Transfer-Encoding"] {
+        if count(framing) > 0 {
+            return Err(format!("{option}: {framing} is not yours to say"));
+        }
+    }
+    match count("Host") {
+        0 | 1 => Ok(()),
+        _ => Err(format!("{option}: a request has one Host")),
+    }
+}
+
+/// The event is the body of its request (RFC 9110 §9.3 gives bodies of these methods no meaning).
+fn check_method(method: &str) -> Result<(), String> {
+    if method.is_empty() || !method.bytes().all(is_token) {
+        return Err(format!("publish-method: {method:?} is no method"));
+    }
+    match ["GET", "HEAD", "TRACE", "CONNECT"].contains(&method) {
+        true => Err(format!("publish-method: {method} has no body to carry an event")),
+        false => Ok(()),
+    }
+}
+
 /// What stands for the event in a template.
 pub const DATA: &str = "{data}";
+
+/// The longest event: what a subscriber is ready to keep of one that comes in pieces.
+pub const DATA_BYTES_MAX: usize = 16 << 20;
+
+const PROCESSES_MAX: usize = 250;
+const PER_S_MIN: f64 = 0.001;
+const PER_S_MAX: f64 = 1e7;
+const COALESCE_US_MAX: u64 = 1_000_000;
+const RCVBUF_BYTES_MAX: usize = 1 << 30;
+const PIPELINE_MAX: usize = 1_000_000;
+const NAP_MS_MAX: u64 = 86_400_000;
+const SLOW_BYTES_MAX: u64 = 1 << 40;
 
 #[cfg(test)]
 pub(super) mod tests {
@@ -203,7 +273,9 @@ pub(super) mod tests {
         for text in ["prompt", "never", "nap:5", "slow:1000"] {
             assert_eq!(text.parse::<Reader>().unwrap().to_string(), text);
         }
-        for text in ["", "nap", "nap:0", "nap:x", "slow:-1", "prompt:1"] {
+        let most = u64::MAX;
+        let (nap, slow) = (format!("nap:{most}"), format!("slow:{most}"));
+        for text in ["", "nap", "nap:0", "nap:x", "slow:-1", "prompt:1", &nap, &slow] {
             assert!(text.parse::<Reader>().is_err(), "{text:?}");
         }
     }
@@ -239,6 +311,28 @@ pub(super) mod tests {
         check(Plan { reader: Reader::Never, ..good.clone() }, "round");
         check(with(Publish { data_bytes: 10, ..publish.clone() }), "size");
         check(with(Publish { template: "data".into(), ..publish.clone() }), "{data}");
-        check(with(Publish { pace: Pace::Rate(0.0), ..publish.clone() }), "rate");
+        for per_s in [0.0, -1.0, f64::NAN, f64::INFINITY, 1e300, 1e-300] {
+            check(with(Publish { pace: Pace::Rate(per_s), ..publish.clone() }), "rate: ");
+        }
+        for per_s in [-1.0, f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e300, 1e-300] {
+            check(Plan { connect_per_s: per_s, ..good.clone() }, "connect-rate: ");
+            check(Plan { churn_per_s: per_s, ..good.clone() }, "churn: ");
+        }
+        check(Plan { coalesce_us: u64::MAX, ..good.clone() }, "coalesce: ");
+        check(Plan { rcvbuf_bytes: usize::MAX, ..good.clone() }, "rcvbuf: ");
+        check(Plan { connections: 1000, processes: 251, ..good.clone() }, "processes: ");
+        check(with(Publish { data_bytes: DATA_BYTES_MAX + 1, ..publish.clone() }), "size: ");
+        check(with(Publish { pipeline: 0, ..publish.clone() }), "pipeline: ");
+        check(with(Publish { pipeline: usize::MAX, ..publish.clone() }), "pipeline: ");
+        for method in ["", "G T", "GET", "HEAD", "TRACE"] {
+            check(with(Publish { method: method.into(), ..publish.clone() }), "publish-method: ");
+        }
+        let fields = |names: &[&str]| -> Vec<(String, String)> {
+            names.iter().map(|name| (name.to_string(), "x".into())).collect()
+        };
+        for names in [&["content-length"][..], &["Transfer-Encoding"], &["Host", "host"]] {
+            check(Plan { fields: fields(names), ..good.clone() }, "header: ");
+            check(with(Publish { fields: fields(names), ..publish.clone() }), "publish-header: ");
+        }
     }
 }

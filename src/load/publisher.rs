@@ -48,7 +48,9 @@ impl Publisher {
         let address =
             url.reachable_address(PATIENCE).map_err(|error| format!("{}: {error}", plan.url))?;
         let mut head = format!("{} {} HTTP/1.1\r\n", plan.method, url.target);
-        head += &format!("Host: {}\r\n", url.authority());
+        if !plan.fields.iter().any(|(name, _)| name.eq_ignore_ascii_case("Host")) {
+            head += &format!("Host: {}\r\n", url.authority());
+        }
         for (name, value) in &plan.fields {
             head += &format!("{name}: {value}\r\n");
         }

@@ -274,8 +274,9 @@ fn server(samples: &[Sample; 3], deliveries: f64, wall_ns: u64, open: usize) -> 
 /// values are nanoseconds.
 ///
 /// # Errors
-/// As writing to `out`.
-pub fn write_hdr_log(outcome: &Outcome, mut out: impl io::Write) -> io::Result<()> {
+/// As writing to `out`, to the last byte.
+pub fn write_hdr_log(outcome: &Outcome, out: impl io::Write) -> io::Result<()> {
+    let mut out = io::BufWriter::new(out);
     let mut serializer = V2DeflateSerializer::new();
     let begun = SystemTime::now().checked_sub(Duration::from_nanos(outcome.tally.wall_ns));
     let mut builder = IntervalLogWriterBuilder::new();
@@ -292,7 +293,8 @@ pub fn write_hdr_log(outcome: &Outcome, mut out: impl io::Write) -> io::Result<(
         log.write_histogram(histogram, start, duration, None::<Tag<'_>>)
             .map_err(|error| io::Error::other(format!("{error:?}")))?;
     }
-    Ok(())
+    // A buffer that is dropped keeps to itself that its rest could not be written.
+    io::Write::flush(&mut out)
 }
 
 /// The share of a processor above which a process is its own limit.

@@ -5,16 +5,19 @@ use crate::client::exchange;
 use crate::client::url::Url;
 use crate::sys;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs;
 use std::io::ErrorKind;
 
 /// Where to ask.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Server {
     /// Its process id.
     pub pid: Option<u32>,
     /// Its admin listener.
     pub admin: Option<Url>,
+    /// Header fields that the admin listener wants, such as its token.
+    pub fields: Vec<(String, String)>,
 }
 
 /// What was answered at one moment.
@@ -32,6 +35,14 @@ pub struct Sample {
     pub counters: BTreeMap<String, f64>,
 }
 
+/// Without the fields, one of which may be a secret.
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Server");
+        shown.field("pid", &self.pid).field("admin", &self.admin).finish_non_exhaustive()
+    }
+}
+
 impl Server {
     /// Whether there is anybody to ask.
     pub fn is_known(&self) -> bool {
@@ -46,8 +57,16 @@ impl Server {
         let mut sample = Sample::default();
         if let Some(admin) = &self.admin {
             let url = Url { target: "/metrics".into(), ..admin.clone() };
-            let text = exchange::get(&url).map_err(|why| format!("{url}: {why}"))?;
-            sample.read_metrics(&text);
+            let answer = exchange::exchange_with(&url, "GET", &self.fields, "")
+                .map_err(|why| format!("{url}: {why}"))?;
+            match answer.status {
+                200 => sample.read_metrics(&answer.body),
+                401 => {
+                    let hint = "it wants a token, which is taken from PUSHV_ADMIN_TOKEN";
+                    return Err(format!("{url}: {hint}"));
+                }
+                status => return Err(format!("{url}: HTTP status {status}")),
+            }
         }
         if let Some(pid) = self.pid {
             sample.read_process(pid).map_err(|why| format!("process {pid}: {why}"))?;
@@ -114,14 +133,14 @@ mod tests {
 
     #[test]
     fn a_process_is_asked() {
-        let server = Server { pid: Some(std::process::id()), admin: None };
+        let server = Server { pid: Some(std::process::id()), ..Server::default() };
         let before = server.sample().unwrap();
         assert!(before.resident_bytes.unwrap() > 100_000);
         let mut state = 1u64;
         while server.sample().unwrap().cpu_ns <= before.cpu_ns {
             state = std::hint::black_box(state.wrapping_mul(3));
         }
-        assert!(Server { pid: Some(u32::MAX), admin: None }.sample().is_err());
+        assert!(Server { pid: Some(u32::MAX), ..Server::default() }.sample().is_err());
     }
 
     #[test]

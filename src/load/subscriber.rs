@@ -23,6 +23,8 @@ pub(super) struct Shared {
     pub tally: Tally,
     /// The length of this run's events; `None` if it only listens.
     pub data_bytes: Option<usize>,
+    /// What a stream may take.
+    pub limits: Limits,
     /// Events of this run that some subscriber has received.
     pub known: Known,
     /// Events that were meant for this moment or later are measured.
@@ -117,7 +119,7 @@ impl Subscriber {
         }
         self.unsent.clear();
         stream::request(&mut self.unsent, &shared.url, &last_event_id, &shared.plan.fields);
-        self.stream = Stream::new(Limits::default(), &last_event_id);
+        self.stream = Stream::new(shared.limits, &last_event_id);
         self.phase = Phase::Connecting;
         self.socket = Some(connect(shared)?);
         Ok(())

@@ -29,7 +29,8 @@ pub struct Plan {
 /// # Errors
 /// As writing; and if the server cannot be asked although it is there.
 pub fn run(plan: &Plan, mut out: impl Write) -> io::Result<()> {
-    let server = Server { pid: Some(plan.pid), admin: Some(plan.admin.clone()) };
+    let server =
+        Server { pid: Some(plan.pid), admin: Some(plan.admin.clone()), ..Server::default() };
     let probe = Probe::start(plan.probe.clone());
     let begun = Instant::now();
     let (mut before_ns, mut cpu_before_ns) = (sys::monotonic_ns(), 0);

@@ -155,7 +155,10 @@ impl Server {
     }
 
     fn counters(&self) -> Result<BTreeMap<String, f64>, String> {
-        let server = server_side::Server { pid: None, admin: Some(self.admin.clone()) };
+        let server = server_side::Server {
+            admin: Some(self.admin.clone()),
+            ..server_side::Server::default()
+        };
         let Sample { counters, .. } = server.sample()?;
         Ok(counters)
     }
