@@ -15,9 +15,8 @@
 use crate::push::cursor::Cursor;
 use crate::push::id::Seq;
 use crate::push::log::{FrameNo, Log};
-use crate::push::topic::{Topic, TopicKey};
+use crate::push::topics::{TopicKey, Topics};
 use crate::send::queue::Framing;
-use slab::Slab;
 use std::collections::VecDeque;
 
 /// Bytes of a stream that are no log's.
@@ -111,7 +110,7 @@ pub struct Tape<'a> {
     /// Its places in the logs.
     pub cursors: &'a [Cursor],
     /// The topics that the cursors point into.
-    pub topics: &'a Slab<Topic>,
+    pub topics: &'a Topics,
     /// The coding of its body.
     pub framing: Framing,
     /// The last event that was taken off the logs for it.
@@ -196,10 +195,10 @@ impl Ladder {
 }
 
 /// What a stream has still to get from its logs, and when the oldest of that was published.
-pub fn behind(cursors: &[Cursor], topics: &Slab<Topic>) -> (Rung, Option<u64>) {
+pub fn behind(cursors: &[Cursor], topics: &Topics) -> (Rung, Option<u64>) {
     let (mut bytes, mut events, mut oldest_ns) = (0, 0, None);
     for cursor in cursors {
-        let log = &topics[cursor.topic as usize].log;
+        let log = &topics[cursor.topic].log;
         let next = cursor.next.max(log.first());
         if next < log.end() {
             // What was evicted before it was sent is lost, not waiting.
@@ -276,7 +275,7 @@ impl Tape<'_> {
                 let whole = evicted.is_none() && run.below.is_some() && *steps > 0;
                 return if whole { Walk::Through } else { Walk::Lost };
             };
-            head.next -= 1;
+            head.next = head.next.before();
             end = end.saturating_sub(self.framing.bytes(head.log, head.next).len() as u64);
             *events += 1;
             *steps -= 1;
@@ -285,7 +284,7 @@ impl Tape<'_> {
 
     /// Where counting back begins in a log, and where it ends.
     fn head(&self, run: &Run<'_>, cursor: &Cursor) -> Head<'_> {
-        let log = &self.topics[cursor.topic as usize].log;
+        let log = &self.topics[cursor.topic].log;
         let floor = run.breaks.floor(cursor.topic, run.above);
         // The run has what is behind the break below it, and not before the floor.
         let after_break = run.below.map(|below| below.before);
@@ -323,7 +322,7 @@ struct Head<'a> {
 
 impl Head<'_> {
     fn seq(&self) -> Seq {
-        self.log.entry(self.next - 1).seq
+        self.log.entry(self.next.before()).seq
     }
 
     /// The newest event that the run may have had and the log has not any more: below it, nothing

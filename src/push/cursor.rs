@@ -1,7 +1,8 @@
 //! A subscriber's place in a log.
 
+use crate::push::fanout::Slot;
 use crate::push::log::FrameNo;
-use crate::push::topic::TopicKey;
+use crate::push::topics::TopicKey;
 
 /// A subscriber's place in one topic. A subscriber of several topics has one for each.
 ///
@@ -13,7 +14,7 @@ pub struct Cursor {
     /// The topic.
     pub topic: TopicKey,
     /// This subscriber's place in the topic's list of subscribers.
-    pub slot: u32,
+    pub slot: Slot,
     /// The next frame to send. It may have been evicted in the meantime: that is an overrun.
     pub next: FrameNo,
 }

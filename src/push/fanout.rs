@@ -6,10 +6,18 @@
 //! published in mid-pass owes every subscriber one more visit from wherever the pass stands, so
 //! those that were not visited yet take it with the same call as the events before it.
 
-/// The subscribers of one topic, as keys of connections, in an order that changes.
+/// A subscriber, by the number that its owner has given it. It means nothing here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SubscriberKey(pub u32);
+
+/// A subscriber's place in the list of one topic's subscribers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Slot(u32);
+
+/// The subscribers of one topic, in an order that changes.
 #[derive(Debug, Default)]
 pub struct Fanout {
-    subscribers: Vec<u32>,
+    subscribers: Vec<SubscriberKey>,
     /// The next subscriber to visit. Invariant: within the list unless the list is empty.
     position: u32,
     /// Visits owed. Invariant: at most the number of subscribers.
@@ -47,17 +55,17 @@ pub struct Pending {
 impl Fanout {
     /// Adds a subscriber and gives its slot. It is not owed a visit itself: whoever adds it also
     /// sends it what it has missed.
-    pub fn add(&mut self, connection: u32) -> u32 {
-        self.subscribers.push(connection);
+    pub fn add(&mut self, subscriber: SubscriberKey) -> Slot {
+        self.subscribers.push(subscriber);
         // It may stand between the pass and the last one that is owed a visit.
         self.owed += u32::from(self.owed > 0);
-        (self.subscribers.len() - 1) as u32
+        Slot((self.subscribers.len() - 1) as u32)
     }
 
-    /// Removes the subscriber in `slot`. Gives the connection that now stands in that slot, if
+    /// Removes the subscriber in `slot`. Gives the subscriber that now stands in that slot, if
     /// the last one had to move there.
-    pub fn remove(&mut self, slot: u32) -> Option<u32> {
-        self.subscribers.swap_remove(slot as usize);
+    pub fn remove(&mut self, slot: Slot) -> Option<SubscriberKey> {
+        self.subscribers.swap_remove(slot.0 as usize);
         let count = self.subscribers.len() as u32;
         if self.owed > 0 {
             // The one that moved may have gone from a place still to be visited to one that is
@@ -68,7 +76,7 @@ impl Fanout {
         if self.position >= count {
             self.position = 0;
         }
-        self.subscribers.get(slot as usize).copied()
+        self.subscribers.get(slot.0 as usize).copied()
     }
 
     /// Notes that an event of `bytes` was published at `now_ns`.
@@ -91,11 +99,12 @@ impl Fanout {
     }
 
     /// The next subscriber to visit, while any visit is owed.
-    pub fn next_visit(&mut self) -> Option<u32> {
+    pub fn next_visit(&mut self) -> Option<SubscriberKey> {
         if self.owed == 0 {
             return None;
         }
-        let connection = self.subscribers[self.position as usize];
+        let subscriber = self.subscribers.get(self.position as usize).copied();
+        debug_assert!(subscriber.is_some(), "the position is within the list");
         self.owed -= 1;
         self.position += 1;
         if self.position as usize == self.subscribers.len() {
@@ -105,7 +114,7 @@ impl Fanout {
         if self.owed == 0 {
             self.end_pass();
         }
-        Some(connection)
+        subscriber
     }
 
     /// Everybody has what was published before the last pass was begun.
@@ -129,8 +138,9 @@ impl Fanout {
     }
 
     /// The subscriber that a further call of [`Fanout::next_visit`] would give.
-    pub fn upcoming(&self) -> Option<u32> {
-        (self.owed > 0).then(|| self.subscribers[self.position as usize])
+    pub fn upcoming(&self) -> Option<SubscriberKey> {
+        let next = self.subscribers.get(self.position as usize).copied();
+        next.filter(|_| self.owed > 0)
     }
 
     /// When the latest pass was begun, in nanoseconds of the server's clock. If it was begun while
@@ -154,8 +164,13 @@ impl Fanout {
         self.subscribers.is_empty()
     }
 
+    /// The subscriber in `slot`.
+    pub fn in_slot(&self, slot: Slot) -> Option<SubscriberKey> {
+        self.subscribers.get(slot.0 as usize).copied()
+    }
+
     /// The subscribers, in no particular order.
-    pub fn subscribers(&self) -> &[u32] {
+    pub fn subscribers(&self) -> &[SubscriberKey] {
         &self.subscribers
     }
 }
@@ -175,13 +190,13 @@ mod tests {
     fn with(count: u32) -> Fanout {
         let mut fanout = Fanout::default();
         for connection in 0..count {
-            assert_eq!(fanout.add(connection), connection);
+            assert_eq!(fanout.add(SubscriberKey(connection)), Slot(connection));
         }
         fanout
     }
 
     fn visit(fanout: &mut Fanout, count: usize) -> Vec<u32> {
-        (0..count).map_while(|_| fanout.next_visit()).collect()
+        (0..count).map_while(|_| fanout.next_visit()).map(|next| next.0).collect()
     }
 
     #[test]
@@ -190,7 +205,7 @@ mod tests {
         assert_eq!(fanout.next_visit(), None);
         fanout.begin_pass(0);
         assert_eq!(visit(&mut fanout, 2), [0, 1]);
-        assert_eq!(fanout.upcoming(), Some(2));
+        assert_eq!(fanout.upcoming(), Some(SubscriberKey(2)));
         fanout.begin_pass(0);
         assert_eq!(visit(&mut fanout, 9), [2, 0, 1]);
         assert_eq!(fanout.upcoming(), None);
@@ -207,8 +222,8 @@ mod tests {
                     fanout.begin_pass(0);
                     let mut seen: BTreeSet<u32> =
                         visit(&mut fanout, visited as usize).into_iter().collect();
-                    let moved = fanout.remove(slot);
-                    assert_eq!(moved, (slot + 1 < count).then_some(count - 1));
+                    let moved = fanout.remove(Slot(slot));
+                    assert_eq!(moved, (slot + 1 < count).then_some(SubscriberKey(count - 1)));
                     seen.extend(visit(&mut fanout, 100));
                     seen.insert(slot);
                     assert_eq!(seen, (0..count).collect(), "{count} {visited} {slot}");
@@ -230,7 +245,7 @@ mod tests {
                     fanout.begin_pass(0);
                     let mut seen: BTreeSet<u32> =
                         visit(&mut fanout, visited as usize).into_iter().collect();
-                    fanout.add(100);
+                    fanout.add(SubscriberKey(100));
                     seen.extend(visit(&mut fanout, 100));
                     seen.remove(&100);
                     assert_eq!(seen, (0..count).collect(), "{count} {start} {visited}");

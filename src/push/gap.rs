@@ -60,7 +60,7 @@ impl Overrun {
     pub fn go_on_at(self, log: &Log) -> FrameNo {
         match self {
             Overrun::Skip | Overrun::Close => log.first(),
-            Overrun::Latest => log.end().saturating_sub(1).max(log.first()),
+            Overrun::Latest => log.end().before().max(log.first()),
         }
     }
 }

@@ -1,13 +1,13 @@
-//! The table of topics: publish, and resume.
+//! Publish, and resume.
 
 use crate::push::gap::{Gap, GapReason, Overrun};
 use crate::push::id::{Epoch, Seq};
 #[cfg(any(test, feature = "testing"))]
 use crate::push::journal::Journaled;
 use crate::push::log::{Bounds, FrameNo, Full, Memory, Stamp};
-use crate::push::topic::{Topic, TopicKey};
+use crate::push::topic::Topic;
+use crate::push::topics::{TopicKey, Topics};
 use crate::wire::event::{EARLIEST, Encoder, Event, GAP, LATEST};
-use slab::Slab;
 use std::collections::HashMap;
 use std::fmt::{self, Write as _};
 
@@ -16,9 +16,11 @@ use std::fmt::{self, Write as _};
 pub struct Hub {
     epoch: Epoch,
     last_seq: Seq,
-    topics: Slab<Topic>,
+    topics: Topics,
     names: HashMap<Box<str>, TopicKey>,
     memory: Memory,
+    /// The memory of the server's own topics: their readers are served however full the others' is.
+    internal_memory: Memory,
     /// The newest seq that went away with a forgotten topic.
     forgotten: Seq,
     /// How many events went away with forgotten topics.
@@ -134,9 +136,10 @@ impl Hub {
         Hub {
             epoch: Epoch::new(random),
             last_seq: Seq(0),
-            topics: Slab::new(),
+            topics: Topics::default(),
             names: HashMap::new(),
             memory: Memory { used_bytes: 0, bytes_max: memory_bytes_max },
+            internal_memory: Memory { used_bytes: 0, bytes_max: usize::MAX },
             forgotten: Seq(0),
             forgotten_events: 0,
             encoder: Encoder::default(),
@@ -159,12 +162,23 @@ impl Hub {
         if let Some(&key) = self.names.get(name) {
             return Ok(key);
         }
-        if self.topics.len() >= topics_max {
+        if self.topics.public_len() >= topics_max {
             return Err(TooManyTopics);
         }
-        let key = self.topics.insert(Topic::new(name, self.forgotten, now_ns)) as TopicKey;
+        let key = self.topics.insert(Topic::new(name, self.forgotten, now_ns));
         self.names.insert(name.into(), key);
         Ok(key)
+    }
+
+    /// The server's own topic of that name, made if there is none. It counts towards no limit and is
+    /// never forgotten, so its key is good for ever.
+    pub fn internal_topic(&mut self, name: &str, now_ns: u64) -> TopicKey {
+        if let Some(&key) = self.names.get(name) {
+            return key;
+        }
+        let key = self.topics.insert(Topic::internal(name, now_ns));
+        self.names.insert(name.into(), key);
+        key
     }
 
     /// Publishes an event.
@@ -178,7 +192,7 @@ impl Hub {
         now_ns: u64,
         bounds: Bounds,
     ) -> Result<Published, PublishError> {
-        let topic = &mut self.topics[key as usize];
+        let topic = &mut self.topics[key];
         if let Some(id) = event.id {
             if let Some(no) = find(topic, self.epoch, id.as_bytes()) {
                 return Ok(Published::Known { seq: topic.log.entry(no).seq });
@@ -208,12 +222,14 @@ impl Hub {
         let frame = self.encoder.encode(id, event);
         let frame_bytes = frame.bytes.len() as u32;
         let stamp = Stamp { seq, published_ns: now_ns, own_id: event.id.is_some() };
-        topic.append(frame, event.id, stamp, bounds, &mut self.memory).map_err(
-            |full| match full {
-                Full::Log => PublishError::TooLong,
-                Full::Memory => PublishError::NoMemory,
-            },
-        )?;
+        let memory = match topic.internal {
+            true => &mut self.internal_memory,
+            false => &mut self.memory,
+        };
+        topic.append(frame, event.id, stamp, bounds, memory).map_err(|full| match full {
+            Full::Log => PublishError::TooLong,
+            Full::Memory => PublishError::NoMemory,
+        })?;
         topic.fanout.note_published(u64::from(frame_bytes), now_ns);
         self.last_seq = seq;
         #[cfg(any(test, feature = "testing"))]
@@ -230,7 +246,7 @@ impl Hub {
         position: Position<'_>,
         overrun: Overrun,
     ) -> Resumption {
-        let logs = || topics.iter().map(|&key| &self.topics[key as usize].log);
+        let logs = || topics.iter().map(|&key| &self.topics[key].log);
         match position {
             Position::Latest => Resumption {
                 from: ResumedFrom::Latest,
@@ -273,14 +289,14 @@ impl Hub {
             return (seq <= self.last_seq).then_some(seq);
         }
         topics.iter().find_map(|&key| {
-            let topic = &self.topics[key as usize];
+            let topic = &self.topics[key];
             find(topic, self.epoch, id).map(|no| topic.log.entry(no).seq)
         })
     }
 
     /// The id of the event at `seq` in a topic, as its readers see it, if it is retained.
     pub fn id_text(&self, key: TopicKey, seq: Seq) -> String {
-        let log = &self.topics[key as usize].log;
+        let log = &self.topics[key].log;
         let no = log.after(Seq(seq.0.saturating_sub(1)));
         if no < log.end() && log.entry(no).seq == seq {
             String::from_utf8_lossy(log.id(no)).into_owned()
@@ -289,17 +305,21 @@ impl Hub {
         }
     }
 
-    /// Forgets a topic that nobody is subscribed to. From then on its events count as lost: a
-    /// reader that comes back with an id from before is told so.
-    pub fn forget(&mut self, key: TopicKey) {
-        let mut topic = self.topics.remove(key as usize);
-        debug_assert!(topic.fanout.is_empty());
+    /// Forgets a topic, unless it has subscribers or is the server's own. From then on its events
+    /// count as lost: a reader that comes back with an id from before is told so. Gives whether it
+    /// was forgotten.
+    pub fn forget(&mut self, key: TopicKey) -> bool {
+        if self.topics[key].internal || !self.topics[key].fanout.is_empty() {
+            return false;
+        }
+        let mut topic = self.topics.remove(key);
         self.names.remove(&topic.name);
         if !topic.is_blank() {
             self.forgotten = self.forgotten.max(topic.log.last_seq());
         }
-        self.forgotten_events += topic.log.end();
+        self.forgotten_events += topic.log.end().0;
         topic.log.release(&mut self.memory);
+        true
     }
 
     /// The topic of that name, if there is one.
@@ -308,13 +328,13 @@ impl Hub {
     }
 
     /// All topics by key.
-    pub fn topics(&self) -> &Slab<Topic> {
+    pub fn topics(&self) -> &Topics {
         &self.topics
     }
 
     /// One topic.
     pub fn topic_mut(&mut self, key: TopicKey) -> &mut Topic {
-        &mut self.topics[key as usize]
+        &mut self.topics[key]
     }
 
     /// Keeps a journal from now on.
@@ -445,11 +465,14 @@ mod tests {
         }
         let resumption = f.resume("aaaaaaaa-3");
         assert_eq!(resumption.from, ResumedFrom::Id("aaaaaaaa-3".into()));
-        assert_eq!((resumption.delivered, resumption.starts), (Seq(3), vec![(2, None), (1, None)]));
-        assert_eq!(f.resume("aaaaaaaa-5").starts, [(2, None), (3, None)]);
-        assert_eq!(f.resume("aaaaaaaa-0").starts, [(0, None), (0, None)]);
-        assert_eq!(f.resume("earliest").starts, [(0, None), (0, None)]);
-        assert_eq!(f.resume("").starts, [(2, None), (3, None)]);
+        assert_eq!(
+            (resumption.delivered, resumption.starts),
+            (Seq(3), vec![(FrameNo(2), None), (FrameNo(1), None)])
+        );
+        assert_eq!(f.resume("aaaaaaaa-5").starts, [(FrameNo(2), None), (FrameNo(3), None)]);
+        assert_eq!(f.resume("aaaaaaaa-0").starts, [(FrameNo(0), None), (FrameNo(0), None)]);
+        assert_eq!(f.resume("earliest").starts, [(FrameNo(0), None), (FrameNo(0), None)]);
+        assert_eq!(f.resume("").starts, [(FrameNo(2), None), (FrameNo(3), None)]);
     }
 
     #[test]
@@ -460,7 +483,10 @@ mod tests {
         }
         let resumption = f.resume("mine");
         assert_eq!(resumption.from, ResumedFrom::Id("mine".into()));
-        assert_eq!((resumption.delivered, resumption.starts), (Seq(2), vec![(1, None), (1, None)]));
+        assert_eq!(
+            (resumption.delivered, resumption.starts),
+            (Seq(2), vec![(FrameNo(1), None), (FrameNo(1), None)])
+        );
     }
 
     #[test]
@@ -471,19 +497,22 @@ mod tests {
         let gap = |from: Option<u64>, to: Option<u64>, reason| {
             Some(Gap { from: from.map(Seq), to: to.map(Seq), lost: None, reason })
         };
-        assert_eq!(f.resume("aaaaaaaa-3").starts, [(2, None), (1, None)]);
+        assert_eq!(f.resume("aaaaaaaa-3").starts, [(FrameNo(2), None), (FrameNo(1), None)]);
         let resumption = f.resume("aaaaaaaa-2");
         assert_eq!(resumption.from, ResumedFrom::Gap);
-        assert_eq!(resumption.starts, [(2, gap(Some(2), Some(4), GapReason::Evicted)), (1, None)]);
+        assert_eq!(
+            resumption.starts,
+            [(FrameNo(2), gap(Some(2), Some(4), GapReason::Evicted)), (FrameNo(1), None)]
+        );
         for unknown in ["aaaaaaaa-9", "baaaaaaa-3", "garbage"] {
             let resumption = f.resume(unknown);
             assert_eq!(resumption.from, ResumedFrom::Gap);
             let (a, b) =
                 (gap(None, Some(4), GapReason::Unknown), gap(None, Some(1), GapReason::Unknown));
-            assert_eq!(resumption.starts, [(2, a), (0, b)]);
+            assert_eq!(resumption.starts, [(FrameNo(2), a), (FrameNo(0), b)]);
         }
         let latest = f.hub.resume(&[f.a], Position::After(b"?"), Overrun::Latest);
-        assert_eq!(latest.starts, [(6, gap(None, Some(8), GapReason::Unknown))]);
+        assert_eq!(latest.starts, [(FrameNo(6), gap(None, Some(8), GapReason::Unknown))]);
     }
 
     #[test]

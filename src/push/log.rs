@@ -22,9 +22,53 @@
 use crate::push::id::Seq;
 use crate::wire::event::Frame;
 use std::collections::VecDeque;
+use std::fmt;
+use std::ops::{Add, AddAssign, Sub};
 
 /// The number of a frame in its log: 0 for the first ever appended.
-pub type FrameNo = u64;
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FrameNo(pub u64);
+
+impl Add<u64> for FrameNo {
+    type Output = FrameNo;
+
+    fn add(self, frames: u64) -> FrameNo {
+        FrameNo(self.0 + frames)
+    }
+}
+
+impl AddAssign<u64> for FrameNo {
+    fn add_assign(&mut self, frames: u64) {
+        self.0 += frames;
+    }
+}
+
+/// How many frames lie between two.
+impl Sub for FrameNo {
+    type Output = u64;
+
+    fn sub(self, earlier: FrameNo) -> u64 {
+        self.0 - earlier.0
+    }
+}
+
+impl FrameNo {
+    /// The frames from this one up to `end`, which is not among them.
+    pub fn up_to(self, end: FrameNo) -> impl Iterator<Item = FrameNo> {
+        (self.0..end.0).map(FrameNo)
+    }
+
+    /// The frame before this one; for the first one itself.
+    pub fn before(self) -> FrameNo {
+        FrameNo(self.0.saturating_sub(1))
+    }
+}
+
+impl fmt::Display for FrameNo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
 
 /// A bounded, append-only run of frames.
 #[derive(Debug, Default)]
@@ -232,7 +276,7 @@ impl Log {
         if from >= to {
             return (&[], &[]);
         }
-        let (oldest, newest) = (self.entry(from), self.entry(to - 1));
+        let (oldest, newest) = (self.entry(from), self.entry(to.before()));
         let (start, end) = (oldest.at as usize, (newest.at + newest.len) as usize);
         if start < end {
             (&self.ring[start..end], &[])
@@ -254,7 +298,7 @@ impl Log {
         }
         let after = self.entries.partition_point(|entry| entry.offset <= offset);
         debug_assert!(after > 0, "offset {offset} is not retained");
-        self.first + after as u64 - 1
+        (self.first + after as u64).before()
     }
 
     /// The first retained frame whose seq is greater than `seq`.
@@ -386,10 +430,10 @@ mod tests {
     /// Everything that must hold after every step, against the plain list of what was appended.
     fn check(log: &Log, appended: &[(u64, Vec<u8>)], bounds: Bounds) {
         assert!(log.ring_bytes() <= bounds.bytes_max && log.len() <= bounds.frames_max);
-        assert_eq!(log.end(), appended.len() as u64);
-        let retained = &appended[log.first() as usize..];
+        assert_eq!(log.end(), FrameNo(appended.len() as u64));
+        let retained = &appended[log.first().0 as usize..];
         assert_eq!(log.live_bytes(), retained.iter().map(|(_, bytes)| bytes.len()).sum::<usize>());
-        for (no, (seq, bytes)) in (log.first()..).zip(retained) {
+        for (no, (seq, bytes)) in log.first().up_to(log.end()).zip(retained) {
             assert_eq!(log.entry(no).seq, Seq(*seq));
             assert_eq!(log.frame(no), bytes, "frame {no}");
             let (offset, len) = (log.entry(no).offset, bytes.len() as u64);
@@ -480,7 +524,7 @@ mod tests {
         for seq in [8, 11, 12] {
             append(&mut log, seq, 10, bounds, &mut memory).unwrap();
         }
-        assert_eq!((log.evicted(), log.last_seq(), log.first()), (Seq(8), Seq(12), 1));
+        assert_eq!((log.evicted(), log.last_seq(), log.first()), (Seq(8), Seq(12), FrameNo(1)));
     }
 
     #[test]
@@ -491,8 +535,9 @@ mod tests {
         for seq in 1..=10 {
             append(&mut log, seq, 100, bounds, &mut memory).unwrap();
         }
-        let check =
-            |from, bytes_max, expected| assert_eq!(log.run_within(from, bytes_max), expected);
+        let check = |from, bytes_max, expected| {
+            assert_eq!(log.run_within(FrameNo(from), bytes_max), FrameNo(expected))
+        };
         check(0, 5000, 10);
         check(0, 1000, 10);
         check(0, 999, 9);

@@ -6,9 +6,9 @@
 //! * [`log`]: a bounded run of frames in contiguous memory.
 //! * [`cursor`]: a subscriber's place in a log.
 //! * [`fanout`]: a topic's subscribers, and how far the current pass over them has come.
-//! * [`topic`]: a log, its publishers' ids, its fan-out.
+//! * [`topic`]: a log, its publishers' ids, its fan-out. [`topics`]: the table of them.
 //! * [`gap`]: the notice that tells a reader what it has lost.
-//! * [`hub`]: the table of topics; publish and resume.
+//! * [`hub`]: publish and resume.
 
 pub mod cursor;
 pub mod fanout;
@@ -19,3 +19,4 @@ pub mod id;
 pub mod journal;
 pub mod log;
 pub mod topic;
+pub mod topics;

@@ -6,10 +6,6 @@ use crate::push::log::{Bounds, FrameNo, Full, Log, Memory, Stamp};
 use crate::wire::event::Frame;
 use std::collections::HashMap;
 
-/// A topic's key in the hub's table. Valid for as long as somebody is subscribed; the key of a
-/// topic that was forgotten may come to name another one.
-pub type TopicKey = u32;
-
 /// One topic.
 #[derive(Debug)]
 pub struct Topic {
@@ -22,6 +18,9 @@ pub struct Topic {
     /// When it was last published to or left by its last subscriber, in nanoseconds of the
     /// server's clock.
     pub used_ns: u64,
+    /// It is the server's own: no public name reaches it, it is never forgotten, and its log's memory
+    /// is counted apart from the public's.
+    pub internal: bool,
     /// The frames that carry a publisher's own id. Invariant: each is retained.
     ids: HashMap<Box<str>, FrameNo>,
 }
@@ -34,8 +33,14 @@ impl Topic {
             log: Log::new(forgotten),
             fanout: Fanout::default(),
             used_ns: now_ns,
+            internal: false,
             ids: HashMap::new(),
         }
+    }
+
+    /// A topic of the server's own.
+    pub fn internal(name: &str, now_ns: u64) -> Topic {
+        Topic { internal: true, ..Topic::new(name, Seq(0), now_ns) }
     }
 
     /// Appends a frame to the log. `id` is its id, if that is the publisher's own.
@@ -56,7 +61,7 @@ impl Topic {
         };
         self.log.append(frame, stamp, bounds, memory, forget_id)?;
         if let Some(id) = own_id {
-            self.ids.insert(id.into(), self.log.end() - 1);
+            self.ids.insert(id.into(), self.log.end().before());
         }
         self.used_ns = stamp.published_ns;
         Ok(())
@@ -69,6 +74,6 @@ impl Topic {
 
     /// Whether nothing was ever published here, so that nothing is lost by forgetting it.
     pub fn is_blank(&self) -> bool {
-        self.log.end() == 0
+        self.log.end() == FrameNo(0)
     }
 }

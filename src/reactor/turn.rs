@@ -87,7 +87,7 @@ impl<P: Platform, Q: Queue<Socket = P::Socket>> Turns<P, Q> {
                 let socket = server.socket_mut(token);
                 let registered = socket.map(|socket| register(socket, number_of(token)));
                 if let Some(Err(error)) = registered {
-                    log::debug!("conn={}: epoll_ctl: {error}", token.key);
+                    log::debug!("conn={token}: epoll_ctl: {error}");
                     server.abandon(token);
                 }
             }
@@ -117,11 +117,11 @@ impl<P: Platform, Q: fmt::Debug> fmt::Debug for Turns<P, Q> {
 
 /// A connection's number: the slot below, the generation above.
 pub(crate) fn number_of(token: Token) -> usize {
-    (token.generation as usize) << 32 | token.key as usize
+    token.number() as usize
 }
 
 fn connection_token(number: usize) -> Token {
-    Token { key: number as u32, generation: (number >> 32) as u32 }
+    Token::of_number(number as u64)
 }
 
 /// The slot in a number, whatever its generation.

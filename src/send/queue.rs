@@ -13,9 +13,8 @@
 use crate::push::cursor::Cursor;
 use crate::push::id::Seq;
 use crate::push::log::{FrameNo, Log};
-use crate::push::topic::Topic;
+use crate::push::topics::Topics;
 use crate::send::private::Private;
-use slab::Slab;
 use std::ops::ControlFlow;
 
 /// What stands around a frame's payload on the wire.
@@ -38,7 +37,7 @@ pub struct WriteQueue<'a> {
     /// Everything up to this event has been taken off the logs for this connection.
     pub delivered: &'a mut Seq,
     /// The topics that the cursors point into.
-    pub topics: &'a Slab<Topic>,
+    pub topics: &'a Topics,
     /// The coding of its body.
     pub framing: Framing,
 }
@@ -154,7 +153,7 @@ impl WriteQueue<'_> {
         debug_assert_eq!(plan.cut, 0, "whole frames only");
         for run in &plan.runs[plan.front..] {
             let log = self.log(run.cursor);
-            for no in run.next..run.end {
+            for no in run.next.up_to(run.end) {
                 if take(self.framing.bytes(log, no)).is_break() {
                     return;
                 }
@@ -234,8 +233,7 @@ impl WriteQueue<'_> {
             return 0;
         }
         let run = plan.runs[plan.front];
-        let frame =
-            self.framing.bytes(&self.topics[self.cursors[run.cursor].topic as usize].log, run.next);
+        let frame = self.framing.bytes(&self.topics[self.cursors[run.cursor].topic].log, run.next);
         let rest = &frame[std::mem::take(&mut plan.cut)..];
         self.private.push(rest);
         let copied = rest.len();
@@ -250,7 +248,7 @@ impl WriteQueue<'_> {
         if passed > 0 {
             let cursor = &mut self.cursors[run.cursor];
             cursor.next = next;
-            *self.delivered = self.topics[cursor.topic as usize].log.entry(next - 1).seq;
+            *self.delivered = self.topics[cursor.topic].log.entry(next.before()).seq;
         }
         run.next = next;
         if run.next == run.end {
@@ -260,7 +258,7 @@ impl WriteQueue<'_> {
     }
 
     fn log(&self, cursor: usize) -> &Log {
-        &self.topics[self.cursors[cursor].topic as usize].log
+        &self.topics[self.cursors[cursor].topic].log
     }
 }
 

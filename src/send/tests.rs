@@ -3,10 +3,12 @@
 
 use crate::observe::counters::{CloseReason, WriteCounters};
 use crate::push::cursor::Cursor;
+use crate::push::fanout::Slot;
 use crate::push::hub::Hub;
 use crate::push::id::Seq;
 use crate::push::log::Bounds;
-use crate::push::topic::TopicKey;
+use crate::push::log::FrameNo;
+use crate::push::topics::TopicKey;
 use crate::send::drain::{Outcome, Workspace, drain};
 use crate::send::path::WritePath;
 use crate::send::private::Private;
@@ -37,8 +39,10 @@ impl Rig {
     fn new(topics: usize, framing: Framing) -> Rig {
         let mut hub = Hub::new(0, UNLIMITED);
         let topic = |nth: usize| hub.topic(&format!("t{nth}"), 100, 0).unwrap();
-        let cursors =
-            (0..topics).map(topic).map(|topic| Cursor { topic, slot: 0, next: 0 }).collect();
+        let cursors = (0..topics)
+            .map(topic)
+            .map(|topic| Cursor { topic, slot: Slot::default(), next: FrameNo(0) })
+            .collect();
         Rig {
             hub,
             private: Private::default(),
@@ -62,8 +66,8 @@ impl Rig {
     fn publish(&mut self, nth_topic: usize, data: &str, bounds: Bounds) {
         let key = self.cursors[nth_topic].topic;
         self.publish_to(key, data, bounds);
-        let log = &self.hub.topics()[key as usize].log;
-        let no = log.end() - 1;
+        let log = &self.hub.topics()[key].log;
+        let no = log.end().before();
         self.expected.extend_from_slice(match self.framing {
             Framing::Chunked => log.frame(no),
             Framing::Plain => log.payload(no),
@@ -148,7 +152,7 @@ fn cut_frames_and_notices_and_a_wrapping_log() {
                     let at = rig.socket.bytes.len() + rig.private.len() - b"notice".len();
                     rig.expected.splice(at..at, *b"notice");
                 }
-                while rig.hub.topics()[0].log.end() - rig.cursors[0].next > 2 {
+                while rig.hub.topics()[rig.cursors[0].topic].log.end() - rig.cursors[0].next > 2 {
                     rig.drain(path, UNLIMITED);
                 }
             }
@@ -279,7 +283,11 @@ fn a_short_write_ends_the_drain_without_another_call() {
         rig.socket = Script::new([Step::Take(3)]);
         assert_eq!(rig.drain(path, UNLIMITED), Outcome::Blocked);
         assert_eq!((rig.socket.calls.len(), rig.counters.short_writes), (1, 1));
-        assert_eq!(rig.cursors[0].next, 1, "the cursor stands behind the frame that was cut");
+        assert_eq!(
+            rig.cursors[0].next,
+            FrameNo(1),
+            "the cursor stands behind the frame that was cut"
+        );
         assert_eq!(rig.private.len(), rig.expected.len() - 3);
     }
 }

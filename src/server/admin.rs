@@ -4,7 +4,7 @@
 //! Who gets here has been let in by [`access`](super::access).
 
 use super::body::{Exchange, Sink};
-use super::connection::Door;
+use super::connection::{ConnectionKey, Door};
 use super::inspect::Question;
 use super::publish::check_coding;
 use super::routes::{Answer, JSON};
@@ -12,14 +12,15 @@ use super::{Platform, Server};
 use crate::config::knobs::{self, KNOBS, Scope, Shown};
 use crate::config::{Config, Overrides};
 use crate::observe::metrics::{self, Snapshot};
-use crate::push::topic::{Topic, TopicKey};
+use crate::push::topic::Topic;
+use crate::push::topics::TopicKey;
 use crate::wire::head::{Head, Method};
 use crate::wire::target;
 use serde_json::{Map, Number, Value, json};
 
 impl<P: Platform> Server<P> {
     /// Answers a request on the admin listener.
-    pub(super) fn route_admin(&mut self, key: u32, head: &Head<'_>, exchange: Exchange) {
+    pub(super) fn route_admin(&mut self, key: ConnectionKey, head: &Head<'_>, exchange: Exchange) {
         match head.path {
             "/" => self.show_page(key, head, &exchange),
             "/metrics" => {
@@ -75,7 +76,13 @@ impl<P: Platform> Server<P> {
     }
 
     /// The body of a PATCH of knobs is complete: adopts all of it or nothing.
-    pub(super) fn finish_knobs(&mut self, key: u32, exchange: &Exchange, query: &str, json: &[u8]) {
+    pub(super) fn finish_knobs(
+        &mut self,
+        key: ConnectionKey,
+        exchange: &Exchange,
+        query: &str,
+        json: &[u8],
+    ) {
         let patched = topic_of(query).and_then(|topic| {
             let config = patch(self.config(), topic.as_deref(), json)?;
             self.reconfigure(config)?;
@@ -84,14 +91,19 @@ impl<P: Platform> Server<P> {
         self.answer_result(key, exchange, patched);
     }
 
-    fn answer_connection(&mut self, key: u32, exchange: &Exchange, id: &str) {
+    fn answer_connection(&mut self, key: ConnectionKey, exchange: &Exchange, id: &str) {
         match self.show_connection(id) {
             Some(shown) => self.answer_result(key, exchange, Ok(shown)),
             None => self.answer_error(key, exchange, 404, "there is no such stream"),
         }
     }
 
-    fn answer_result(&mut self, key: u32, exchange: &Exchange, result: Result<Value, String>) {
+    fn answer_result(
+        &mut self,
+        key: ConnectionKey,
+        exchange: &Exchange,
+        result: Result<Value, String>,
+    ) {
         let (status, value) = match result {
             Ok(value) => (200, value),
             Err(why) => (400, json!({ "error": why })),
@@ -135,24 +147,18 @@ impl<P: Platform> Server<P> {
                 (name, _) => return Err(format!("unknown parameter {name:?}; there is limit")),
             }
         }
-        let mut topics: Vec<(usize, &Topic)> = self.public_topics().collect();
+        let mut topics: Vec<(TopicKey, &Topic)> = self.hub.topics().public().collect();
         let count = topics.len();
         topics.sort_by_key(|(_, topic)| (std::cmp::Reverse(topic.fanout.len()), &topic.name));
         topics.truncate(limit.min(TOPICS_LISTED_MAX));
         let listed: Vec<Value> =
-            topics.iter().map(|&(key, topic)| self.describe(key as TopicKey, topic)).collect();
+            topics.iter().map(|&(key, topic)| self.describe(key, topic)).collect();
         Ok(json!({ "count": count, "topics": listed }))
-    }
-
-    /// All topics but that of `/live`.
-    pub(super) fn public_topics(&self) -> impl Iterator<Item = (usize, &Topic)> {
-        let internal = self.internal_topic.map(|topic| topic as usize);
-        self.hub.topics().iter().filter(move |(key, _)| Some(*key) != internal)
     }
 
     /// Events that are no longer retained: evicted by newer ones, or gone with their topics.
     pub(super) fn events_evicted(&self) -> u64 {
-        let evicted = self.public_topics().map(|(_, topic)| topic.log.first());
+        let evicted = self.hub.topics().public().map(|(_, topic)| topic.log.first().0);
         self.hub.forgotten_events() + evicted.sum::<u64>()
     }
 
@@ -163,11 +169,11 @@ impl<P: Platform> Server<P> {
             "name": topic.name,
             "subscribers": topic.fanout.len(),
             "events": log.len(),
-            "events_ever": log.end(),
+            "events_ever": log.end().0,
             "bytes": log.live_bytes(),
             "ring_bytes": log.ring_bytes(),
             "oldest_id": if log.is_empty() { None } else { id(log.first()) },
-            "newest_id": if log.is_empty() { None } else { id(log.end() - 1) },
+            "newest_id": if log.is_empty() { None } else { id(log.end().before()) },
             "pending_bytes": topic.fanout.pending().amount.bytes,
             "idle_ms": self.now_ns.saturating_sub(topic.used_ns) / 1_000_000,
             "write_path": delivery.write_path.name(),
@@ -180,10 +186,10 @@ impl<P: Platform> Server<P> {
         let mut snapshot = Snapshot {
             counters: self.counters.clone(),
             connections: self.admission.public(),
-            topics: self.public_topics().count(),
+            topics: self.hub.topics().public_len(),
             log_bytes: self.hub.memory().used_bytes,
             log_bytes_max: self.config.limits.logs_bytes_max,
-            log_events: self.public_topics().map(|(_, topic)| topic.log.len()).sum(),
+            log_events: self.hub.topics().public().map(|(_, topic)| topic.log.len()).sum(),
             events_evicted: self.events_evicted(),
             now_ns: self.now_ns,
             survey: self.survey(),

@@ -2,6 +2,7 @@
 
 use crate::observe::counters::CloseReason;
 use crate::push::cursor::Cursor;
+use crate::push::fanout::SubscriberKey;
 use crate::push::id::Seq;
 use crate::send::private::Private;
 use crate::send::queue::Framing;
@@ -10,6 +11,38 @@ use crate::server::watch::Watch;
 use slab::Slab;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::num::ParseIntError;
+use std::str::FromStr;
+
+/// A connection's slot in the table.
+///
+/// Slots are used again, so a key is only good until the end of the turn, when connections are
+/// closed, or for as long as its connection is listed in a topic's fan-out, which closing ends.
+/// Whatever keeps a connection's name for longer keeps a [`Token`].
+///
+/// Invariant: only [`Connections`] makes keys, so each key was a connection's once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionKey(u32);
+
+impl fmt::Display for ConnectionKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A fan-out lists connections as its subscribers.
+impl From<ConnectionKey> for SubscriberKey {
+    fn from(key: ConnectionKey) -> SubscriberKey {
+        SubscriberKey(key.0)
+    }
+}
+
+/// Only connections are subscribers.
+impl From<SubscriberKey> for ConnectionKey {
+    fn from(key: SubscriberKey) -> ConnectionKey {
+        ConnectionKey(key.0)
+    }
+}
 
 /// A name for a connection that is never given to another one.
 ///
@@ -19,9 +52,37 @@ use std::net::{IpAddr, SocketAddr};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Token {
     /// The slot.
-    pub key: u32,
+    pub(super) key: ConnectionKey,
     /// Its owner.
-    pub generation: u32,
+    pub(super) generation: u32,
+}
+
+impl Token {
+    /// The token as one number, for the kernel to hand back.
+    pub fn number(self) -> u64 {
+        u64::from(self.generation) << 32 | u64::from(self.key.0)
+    }
+
+    /// The token that has this number. It names a connection only if [`Token::number`] gave it.
+    pub fn of_number(number: u64) -> Token {
+        Token { key: ConnectionKey(number as u32), generation: (number >> 32) as u32 }
+    }
+}
+
+/// A token as people see it: the slot, and its owner.
+impl fmt::Display for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.key, self.generation)
+    }
+}
+
+impl FromStr for Token {
+    type Err = ParseIntError;
+
+    fn from_str(text: &str) -> Result<Token, ParseIntError> {
+        let (key, generation) = text.split_once('-').unwrap_or((text, ""));
+        Ok(Token { key: ConnectionKey(key.parse()?), generation: generation.parse()? })
+    }
 }
 
 /// Which listener a connection came through.
@@ -234,23 +295,29 @@ impl<S> Connections<S> {
     pub fn insert(&mut self, mut connection: Connection<S>) -> Token {
         self.generation = self.generation.wrapping_add(1);
         connection.generation = self.generation;
-        let key = self.slab.insert(connection) as u32;
-        self.slots = self.slots.max(key + 1);
-        Token { key, generation: self.generation }
+        let slot = self.slab.insert(connection) as u32;
+        self.slots = self.slots.max(slot + 1);
+        Token { key: ConnectionKey(slot), generation: self.generation }
     }
 
-    pub fn remove(&mut self, key: u32) -> Connection<S> {
-        self.slab.remove(key as usize)
+    pub fn remove(&mut self, key: ConnectionKey) -> Connection<S> {
+        self.slab.remove(key.index())
     }
 
     /// The connection that `token` names, if it is still there.
     pub fn find(&mut self, token: Token) -> Option<&mut Connection<S>> {
-        self.slab.get_mut(token.key as usize).filter(|found| found.generation == token.generation)
+        self.slab.get_mut(token.key.index()).filter(|found| found.generation == token.generation)
     }
 
-    /// The connection in slot `key`, if there is one.
-    pub fn get(&self, key: u32) -> Option<&Connection<S>> {
-        self.slab.get(key as usize)
+    /// The connection in the slot `key`, if there is one: not necessarily the one that was there
+    /// when the key was taken.
+    pub fn get(&self, key: ConnectionKey) -> Option<&Connection<S>> {
+        self.slab.get(key.index())
+    }
+
+    /// The connection in slot `slot`, if there is one: for a hand that goes round.
+    pub fn at(&self, slot: u32) -> Option<(ConnectionKey, &Connection<S>)> {
+        self.slab.get(slot as usize).map(|connection| (ConnectionKey(slot), connection))
     }
 
     pub fn len(&self) -> usize {
@@ -261,26 +328,39 @@ impl<S> Connections<S> {
         self.slots
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = (u32, &Connection<S>)> {
-        self.slab.iter().map(|(key, connection)| (key as u32, connection))
+    pub fn iter(&self) -> impl Iterator<Item = (ConnectionKey, &Connection<S>)> {
+        self.slab.iter().map(|(slot, connection)| (ConnectionKey(slot as u32), connection))
     }
 
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = (u32, &mut Connection<S>)> {
-        self.slab.iter_mut().map(|(key, connection)| (key as u32, connection))
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (ConnectionKey, &mut Connection<S>)> {
+        self.slab.iter_mut().map(|(slot, connection)| (ConnectionKey(slot as u32), connection))
     }
 }
 
-impl<S> std::ops::Index<u32> for Connections<S> {
+impl ConnectionKey {
+    /// The slot's number.
+    pub fn slot(self) -> u32 {
+        self.0
+    }
+
+    fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl<S> std::ops::Index<ConnectionKey> for Connections<S> {
     type Output = Connection<S>;
 
-    fn index(&self, key: u32) -> &Connection<S> {
-        &self.slab[key as usize]
+    /// # Panics
+    /// If `key` is not a connection's: see [`ConnectionKey`].
+    fn index(&self, key: ConnectionKey) -> &Connection<S> {
+        &self.slab[key.index()]
     }
 }
 
-impl<S> std::ops::IndexMut<u32> for Connections<S> {
-    fn index_mut(&mut self, key: u32) -> &mut Connection<S> {
-        &mut self.slab[key as usize]
+impl<S> std::ops::IndexMut<ConnectionKey> for Connections<S> {
+    fn index_mut(&mut self, key: ConnectionKey) -> &mut Connection<S> {
+        &mut self.slab[key.index()]
     }
 }
 

@@ -1,12 +1,12 @@
 //! Events become writes: passes over the subscribers of topics, one slice of time per turn.
 
-use super::connection::{Door, Phase};
+use super::connection::{ConnectionKey, Door, Phase};
 use super::watch::Clocks;
 use super::{Platform, Server};
 use crate::observe::counters::CloseReason;
 use crate::push::cursor::Cursor;
 use crate::push::gap::{Gap, GapReason, Overrun};
-use crate::push::topic::TopicKey;
+use crate::push::topics::{TopicKey, TopicToken};
 use crate::send::drain::{Drain, Outcome, drain};
 use crate::send::flush::{Due, FlushPolicy};
 use crate::send::path::WritePath;
@@ -22,10 +22,10 @@ use std::fmt::Write as _;
 pub(super) struct Flushes {
     /// Topics whose subscribers are owed a visit. A topic may stand here although its pass has
     /// ended in the meantime.
-    passes: VecDeque<TopicKey>,
+    passes: VecDeque<TopicToken>,
     /// Topics that hold events back, by the time at which they are due. Invariant: a topic stands
     /// here at most once; its fan-out says whether it does.
-    lingers: BinaryHeap<Reverse<(u64, TopicKey)>>,
+    lingers: BinaryHeap<Reverse<(u64, TopicToken)>>,
     /// When this turn's slice of flushing ends; 0 while it has not begun.
     slice_ends_ns: u64,
     /// Some topic has the flush policy `adaptive`.
@@ -65,7 +65,7 @@ impl<P: Platform> Server<P> {
         if self.fills_up(key) {
             // Whatever the policy would rather wait for.
             self.begin_pass(key);
-            self.flushes.lagging = self.hub.topics()[key as usize].fanout.in_pass();
+            self.flushes.lagging |= self.hub.topics()[key].fanout.in_pass();
             return;
         }
         match self.due(key) {
@@ -82,13 +82,13 @@ impl<P: Platform> Server<P> {
     /// Whether what was not yet offered to everybody takes half of what a topic may retain.
     fn fills_up(&self, key: TopicKey) -> bool {
         let bounds = self.config.log_bounds();
-        let unserved = self.hub.topics()[key as usize].fanout.unserved();
+        let unserved = self.hub.topics()[key].fanout.unserved();
         unserved.bytes > bounds.bytes_max as u64 / 2
             || unserved.events > bounds.frames_max as u64 / 2
     }
 
     fn due(&mut self, key: TopicKey) -> Due {
-        let topic = &self.hub.topics()[key as usize];
+        let topic = &self.hub.topics()[key];
         let policy = self.deliveries.of(&topic.name).flush_policy;
         self.flushes.adaptive_in_use |= policy == FlushPolicy::Adaptive;
         let pending = topic.fanout.pending();
@@ -97,9 +97,10 @@ impl<P: Platform> Server<P> {
     }
 
     fn linger(&mut self, key: TopicKey, due_ns: u64) {
+        let token = self.hub.topics().token(key);
         let fanout = &mut self.hub.topic_mut(key).fanout;
         if !std::mem::replace(&mut fanout.lingering, true) {
-            self.flushes.lingers.push(Reverse((due_ns, key)));
+            self.flushes.lingers.push(Reverse((due_ns, token)));
         }
     }
 
@@ -114,18 +115,18 @@ impl<P: Platform> Server<P> {
         let standing = fanout.in_pass();
         fanout.begin_pass(self.now_ns);
         if !standing && fanout.in_pass() {
-            self.flushes.passes.push_back(key);
+            self.flushes.passes.push_back(self.hub.topics().token(key));
         }
     }
 
     /// Flushes what is due, for as long as this turn's slice lasts.
     pub(super) fn flush_due(&mut self) {
-        while let Some(&Reverse((due_ns, key))) = self.flushes.lingers.peek() {
+        while let Some(&Reverse((due_ns, topic))) = self.flushes.lingers.peek() {
             if due_ns > self.now_ns {
                 break;
             }
             self.flushes.lingers.pop();
-            self.end_linger(key);
+            self.end_linger(topic);
         }
         if self.flushes.has_passes() {
             self.run_passes();
@@ -134,10 +135,8 @@ impl<P: Platform> Server<P> {
     }
 
     /// A topic's time has come, unless it was flushed before it, or forgotten.
-    fn end_linger(&mut self, key: TopicKey) {
-        if !self.hub.topics().contains(key as usize) {
-            return;
-        }
+    fn end_linger(&mut self, topic: TopicToken) {
+        let Some(key) = self.hub.topics().find(topic) else { return };
         let fanout = &mut self.hub.topic_mut(key).fanout;
         fanout.lingering = false;
         if fanout.pending().amount.events == 0 {
@@ -155,10 +154,9 @@ impl<P: Platform> Server<P> {
         let adaptive = |policy| policy == FlushPolicy::Adaptive;
         self.flushes.adaptive_in_use =
             self.deliveries.all().any(|delivery| adaptive(delivery.flush_policy));
-        let pending = |(key, topic): (usize, &crate::push::topic::Topic)| {
-            (topic.fanout.pending().amount.events > 0).then_some(key as TopicKey)
-        };
-        let held_back: Vec<TopicKey> = self.hub.topics().iter().filter_map(pending).collect();
+        let all = self.hub.topics().iter();
+        let held_back = all.filter(|(_, topic)| topic.fanout.pending().amount.events > 0);
+        let held_back: Vec<TopicKey> = held_back.map(|(key, _)| key).collect();
         for key in held_back {
             self.published(key);
         }
@@ -172,27 +170,14 @@ impl<P: Platform> Server<P> {
             self.flushes.slice_ends_ns = self.now_ns + self.config.turn.flush_slice_us * 1000;
         }
         while self.now_ns < self.flushes.slice_ends_ns {
-            let Some(key) = self.flushes.passes.pop_front() else { break };
-            if !self.hub.topics().contains(key as usize) {
-                continue;
-            }
-            for _ in 0..VISITS_IN_A_ROW {
-                let fanout = &mut self.hub.topic_mut(key).fanout;
-                let Some(connection) = fanout.next_visit() else { break };
-                // None of them is in the processor's cache; the next one can be, by its turn.
-                if let Some(next) = fanout.upcoming().and_then(|next| self.connections.get(next)) {
-                    crate::sys::prefetch(next);
-                }
-                self.flush_connection(connection);
-                if self.now_ns >= self.flushes.slice_ends_ns {
-                    break;
-                }
-            }
-            let fanout = &self.hub.topics()[key as usize].fanout;
-            if fanout.in_pass() {
-                self.flushes.passes.push_back(key);
-            } else if fanout.len() > 1 && Some(key) != self.internal_topic {
-                let spread_ns = self.now_ns.saturating_sub(fanout.pass_began_ns());
+            let Some(token) = self.flushes.passes.pop_front() else { break };
+            let Some(key) = self.hub.topics().find(token) else { continue };
+            self.visit_some(key);
+            let topic = &self.hub.topics()[key];
+            if topic.fanout.in_pass() {
+                self.flushes.passes.push_back(token);
+            } else if topic.fanout.len() > 1 && !topic.internal {
+                let spread_ns = self.now_ns.saturating_sub(topic.fanout.pass_began_ns());
                 self.counters.fanout_spread_ns.record(spread_ns);
             }
             // Visits to those that are blocked or up to date do not read the clock.
@@ -200,9 +185,28 @@ impl<P: Platform> Server<P> {
         }
         if self.flushes.lagging {
             let passes = self.flushes.passes.iter();
-            let known = passes.filter(|&&key| self.hub.topics().contains(key as usize));
-            let mut fills_up = known.map(|&key| self.fills_up(key));
-            self.flushes.lagging = fills_up.any(|fills_up| fills_up);
+            let mut topics = passes.filter_map(|&token| self.hub.topics().find(token));
+            self.flushes.lagging = topics.any(|key| self.fills_up(key));
+        }
+    }
+
+    /// Visits the next subscribers of a topic in pass: a number of them, or until the slice is over.
+    ///
+    /// A visit only asks for connections to be closed, which is done at the end of the turn, and a
+    /// topic in pass has events, so it is not forgotten meanwhile: `key` stays good.
+    fn visit_some(&mut self, key: TopicKey) {
+        for _ in 0..VISITS_IN_A_ROW {
+            let fanout = &mut self.hub.topic_mut(key).fanout;
+            let Some(subscriber) = fanout.next_visit() else { break };
+            // None of them is in the processor's cache; the next one can be, by its turn.
+            let next = fanout.upcoming().and_then(|next| self.connections.get(next.into()));
+            if let Some(next) = next {
+                crate::sys::prefetch(next);
+            }
+            self.flush_connection(subscriber.into());
+            if self.now_ns >= self.flushes.slice_ends_ns {
+                break;
+            }
         }
     }
 
@@ -211,18 +215,17 @@ impl<P: Platform> Server<P> {
     /// This runs once per event and subscriber, between system calls that have emptied the first
     /// level of the processor's caches, so what it costs is what it touches, code included:
     /// whatever is rare is kept out of it.
-    pub(super) fn flush_connection(&mut self, key: u32) {
+    pub(super) fn flush_connection(&mut self, key: ConnectionKey) {
         let Some(connection) = self.connections.get(key) else { return };
         if connection.blocked || connection.closing {
             return;
         }
         let home = connection.cursors.as_slice().first().map(|cursor| cursor.topic);
         // The live page's own stream counts as an answer of the admin listener.
-        let streams = home.is_some() && home != self.internal_topic;
+        let streams = home.is_some_and(|home| !self.hub.topics()[home].internal);
         let stamps = streams && self.stamp_is_due() && self.prepare_stamp(key);
         let connection = &self.connections[key];
-        let overrun =
-            |cursor: &Cursor| cursor.next < self.hub.topics()[cursor.topic as usize].log.first();
+        let overrun = |cursor: &Cursor| cursor.next < self.hub.topics()[cursor.topic].log.first();
         let overrun = connection.cursors.as_slice().iter().any(overrun);
         // A notice is written when those before it have left. A reader of a few bytes at a time
         // would be overrun again each time, and its notices would pile up.
@@ -232,7 +235,7 @@ impl<P: Platform> Server<P> {
         }
         let connection = &mut self.connections[key];
         let delivery = match connection.cursors.as_slice().first() {
-            Some(home) => self.deliveries.of(&self.hub.topics()[home.topic as usize].name),
+            Some(home) => self.deliveries.of(&self.hub.topics()[home.topic].name),
             None => self.deliveries.base(),
         };
         let cursors = if private_first { &mut [] } else { connection.cursors.as_mut_slice() };
@@ -273,7 +276,7 @@ impl<P: Platform> Server<P> {
         }
     }
 
-    fn note_flush(&mut self, key: u32, path: WritePath, counts: bool, done: &Drain) {
+    fn note_flush(&mut self, key: ConnectionKey, path: WritePath, counts: bool, done: &Drain) {
         self.now_ns = self.platform.now_ns();
         let connection = &mut self.connections[key];
         connection.moved_ns = self.now_ns;
@@ -297,7 +300,7 @@ impl<P: Platform> Server<P> {
     }
 
     #[cold]
-    fn trace_flush(&self, key: u32, path: WritePath, done: &Drain, age_ns: u64) {
+    fn trace_flush(&self, key: ConnectionKey, path: WritePath, done: &Drain, age_ns: u64) {
         log::trace!(
             "flush conn={key} path={path} events={} bytes={} calls={} last={} age_us={} outcome={:?}",
             done.frames,
@@ -311,7 +314,7 @@ impl<P: Platform> Server<P> {
 
     /// What the end of a drain means for the connection, unless it is that a stream goes on.
     #[inline(never)]
-    fn settle(&mut self, key: u32, outcome: Outcome) {
+    fn settle(&mut self, key: ConnectionKey, outcome: Outcome) {
         let connection = &mut self.connections[key];
         match (outcome, &connection.phase) {
             (Outcome::Blocked, _) => connection.blocked = true,
@@ -329,7 +332,7 @@ impl<P: Platform> Server<P> {
     }
 
     /// Closes our side, and leaves the peer some time to read what it was sent.
-    fn linger_on(&mut self, key: u32, reason: CloseReason) {
+    fn linger_on(&mut self, key: ConnectionKey, reason: CloseReason) {
         let connection = &mut self.connections[key];
         if connection.peer_closed || connection.socket.shutdown_write().is_err() {
             return self.close(key, reason);
@@ -339,7 +342,7 @@ impl<P: Platform> Server<P> {
     }
 
     /// The send buffer of a connection that was blocked has room again.
-    pub(super) fn flush_unblocked(&mut self, key: u32) {
+    pub(super) fn flush_unblocked(&mut self, key: ConnectionKey) {
         let connection = &self.connections[key];
         let (moved_ns, sent_bytes) = (connection.moved_ns, connection.sent_bytes);
         self.flush_connection(key);
@@ -351,19 +354,19 @@ impl<P: Platform> Server<P> {
     }
 
     /// Ends a stream in order: it gets what is in its logs, then a `retry:` and the last chunk.
-    pub(super) fn end_stream(&mut self, key: u32, reason: CloseReason) {
+    pub(super) fn end_stream(&mut self, key: ConnectionKey, reason: CloseReason) {
         self.connections[key].enter(Phase::Ending(reason), self.now_ns);
         self.flush_connection(key);
     }
 
     /// Some cursor has fallen behind its log's tail: those events are lost to it.
     #[cold]
-    fn overrun(&mut self, key: u32) {
+    fn overrun(&mut self, key: ConnectionKey) {
         for nth in 0..self.connections[key].cursors.as_slice().len() {
             let connection = &mut self.connections[key];
             // A stream that was cut off has no cursors left.
             let Some(cursor) = connection.cursors.as_mut_slice().get_mut(nth) else { return };
-            let topic = &self.hub.topics()[cursor.topic as usize];
+            let topic = &self.hub.topics()[cursor.topic];
             let (key_of_topic, log) = (cursor.topic, &topic.log);
             if cursor.next >= log.first() {
                 continue;
@@ -388,18 +391,18 @@ impl<P: Platform> Server<P> {
 
     /// Whether a stream is to be closed because it was overrun, and cannot be told so: it takes no
     /// bytes. Its reader sees that it was cut, and comes back with an id from before the loss.
-    pub(super) fn is_overrun_for_good(&self, key: u32) -> bool {
+    pub(super) fn is_overrun_for_good(&self, key: ConnectionKey) -> bool {
         let connection = &self.connections[key];
         connection.blocked
             && connection.cursors.as_slice().iter().any(|cursor| {
-                let topic = &self.hub.topics()[cursor.topic as usize];
+                let topic = &self.hub.topics()[cursor.topic];
                 cursor.next < topic.log.first()
                     && self.deliveries.of(&topic.name).overrun == Overrun::Close
             })
     }
 
     /// Ends a stream behind what it has got so far: from here on no event may reach it.
-    fn cut_off(&mut self, key: u32, reason: CloseReason) {
+    fn cut_off(&mut self, key: ConnectionKey, reason: CloseReason) {
         self.unsubscribe(key);
         let retry_ms = self.jitter.stretch(self.config.times.retry_ms);
         self.text.clear();

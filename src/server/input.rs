@@ -1,7 +1,7 @@
 //! Bytes become requests.
 
 use super::body::{Body, BodyReader, Exchange, Sink};
-use super::connection::{Connection, Phase};
+use super::connection::{Connection, ConnectionKey, Phase};
 use super::{Platform, Server};
 use crate::observe::counters::CloseReason;
 use crate::send::transport::Transport;
@@ -16,7 +16,7 @@ impl<P: Platform> Server<P> {
     /// does not fill its buffer has emptied the socket, which saves the call that would say so
     /// (epoll(7)). It says nothing of an end that came together with the last bytes, so with
     /// `to_the_end` reading goes on until the kernel has no more.
-    pub(super) fn read(&mut self, key: u32, to_the_end: bool) {
+    pub(super) fn read(&mut self, key: ConnectionKey, to_the_end: bool) {
         let mut buffer = std::mem::take(&mut self.read_buffer);
         let mut budget_bytes = self.config.turn.read_budget_bytes;
         self.connections[key].unread = false;
@@ -51,7 +51,7 @@ impl<P: Platform> Server<P> {
     }
 
     /// After reading: sends the answers, all of them together, and acts on the end of input.
-    fn answer_or_continue(&mut self, key: u32) {
+    fn answer_or_continue(&mut self, key: ConnectionKey) {
         self.flush_connection(key);
         let connection = &mut self.connections[key];
         if connection.closing {
@@ -77,7 +77,7 @@ impl<P: Platform> Server<P> {
     }
 
     /// Acts on requests that were read before they were wanted.
-    fn take_held_input(&mut self, key: u32) {
+    fn take_held_input(&mut self, key: ConnectionKey) {
         let now_ns = self.now_ns;
         let connection = &mut self.connections[key];
         if connection.held && wants_input(connection, self.flushes.lagging) {
@@ -91,7 +91,7 @@ impl<P: Platform> Server<P> {
     }
 
     /// Acts on bytes that were read.
-    fn input(&mut self, key: u32, bytes: &[u8]) {
+    fn input(&mut self, key: ConnectionKey, bytes: &[u8]) {
         let now_ns = self.now_ns;
         let connection = &mut self.connections[key];
         let in_head = matches!(connection.phase, Phase::Head);
@@ -114,7 +114,7 @@ impl<P: Platform> Server<P> {
     }
 
     /// Acts on as many requests as `bytes` hold, and keeps the rest.
-    fn requests(&mut self, key: u32, mut bytes: &[u8]) {
+    fn requests(&mut self, key: ConnectionKey, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let connection = &mut self.connections[key];
             if !wants_input(connection, self.flushes.lagging) {
@@ -155,7 +155,7 @@ impl<P: Platform> Server<P> {
 
     /// Throws away what comes behind the last request. There is an end to that once the answer has
     /// been handed to the kernel: whoever still sends then does not read it.
-    fn discard(&mut self, key: u32, count: usize) {
+    fn discard(&mut self, key: ConnectionKey, count: usize) {
         let connection = &mut self.connections[key];
         connection.unwanted_bytes = connection.unwanted_bytes.saturating_add(count as u32);
         if let Phase::Lingering(reason) = connection.phase
@@ -167,7 +167,7 @@ impl<P: Platform> Server<P> {
 
     /// Takes the body's next part off the front of `bytes`, and gives what is behind it. Parts are
     /// short, so that a publisher can be made to wait between them.
-    fn body<'i>(&mut self, key: u32, mut bytes: &'i [u8]) -> &'i [u8] {
+    fn body<'i>(&mut self, key: ConnectionKey, mut bytes: &'i [u8]) -> &'i [u8] {
         let connection = &mut self.connections[key];
         let Phase::Body(mut body) = std::mem::replace(&mut connection.phase, Phase::Head) else {
             return bytes;
@@ -198,7 +198,13 @@ impl<P: Platform> Server<P> {
     }
 
     /// Begins to read a body, or ends at once if there is none.
-    pub(super) fn begin_body(&mut self, key: u32, head: &Head<'_>, exchange: Exchange, sink: Sink) {
+    pub(super) fn begin_body(
+        &mut self,
+        key: ConnectionKey,
+        head: &Head<'_>,
+        exchange: Exchange,
+        sink: Sink,
+    ) {
         let close = self.closes_after(key, head);
         let exchange = Exchange { close, ..exchange };
         let body =
@@ -233,7 +239,7 @@ impl<P: Platform> Server<P> {
         }
     }
 
-    fn finish_body(&mut self, key: u32, body: Body) {
+    fn finish_body(&mut self, key: ConnectionKey, body: Body) {
         match body.sink {
             Sink::Event(event) => self.finish_event(key, &body.exchange, event),
             Sink::Feed(feed) => self.finish_feed(key, &body.exchange, &feed),
@@ -245,7 +251,7 @@ impl<P: Platform> Server<P> {
     /// The request cannot be understood: answers, and never reads from here again.
     pub(super) fn refuse_request(
         &mut self,
-        key: u32,
+        key: ConnectionKey,
         request: &[u8],
         refusal: Refusal,
         reason: CloseReason,

@@ -4,7 +4,7 @@
 //! the kernel is asked about those alone that are shown. Counting back to an event's id is bounded
 //! for the whole answer, so that no question can hold up the loop.
 
-use super::connection::{Connection, Door};
+use super::connection::{Connection, ConnectionKey, Door};
 use super::watch::NAGLE_REMEDY;
 use super::{Platform, Server, Token};
 use crate::observe::ladder::{InKernel, Ladder, Rung, Tape, behind};
@@ -12,7 +12,7 @@ use crate::observe::survey::Survey;
 use crate::observe::tcp_info::{Since, TcpInfo};
 use crate::observe::verdict::{Evidence, Verdict};
 use crate::push::id::Seq;
-use crate::push::topic::TopicKey;
+use crate::push::topics::TopicKey;
 use crate::send::transport::Transport;
 use crate::wire::target;
 use serde_json::{Value, json};
@@ -93,8 +93,7 @@ impl<P: Platform> Server<P> {
 
     /// One stream, by the id that [`Server::list_connections`] gives; `None` if there is none.
     pub(super) fn show_connection(&mut self, id: &str) -> Option<Value> {
-        let (key, generation) = id.split_once('-')?;
-        let token = Token { key: key.parse().ok()?, generation: generation.parse().ok()? };
+        let token: Token = id.parse().ok()?;
         let found = self.connections.find(token)?;
         if !is_shown(found) {
             return None;
@@ -137,13 +136,13 @@ impl<P: Platform> Server<P> {
         sort: Sort,
         limit: usize,
         topic: Option<TopicKey>,
-    ) -> (usize, Vec<u32>) {
+    ) -> (usize, Vec<ConnectionKey>) {
         let wanted = |connection: &Connection<P::Socket>| {
             let has = |topic| connection.cursors.as_slice().iter().any(|one| one.topic == topic);
             is_shown(connection) && topic.is_none_or(has)
         };
         let streams = self.connections.iter().filter(|(_, connection)| wanted(connection));
-        let mut ranked: Vec<(Reverse<(u64, u64)>, u32)> = streams
+        let mut ranked: Vec<(Reverse<(u64, u64)>, ConnectionKey)> = streams
             .map(|(key, connection)| (Reverse(self.rank(connection, sort, None)), key))
             .collect();
         let count = ranked.len();
@@ -184,7 +183,7 @@ impl<P: Platform> Server<P> {
     /// server knows.
     fn describe_stream(
         &self,
-        key: u32,
+        key: ConnectionKey,
         seen: Option<Evidence>,
         steps: &mut usize,
     ) -> Option<Value> {
@@ -195,13 +194,13 @@ impl<P: Platform> Server<P> {
         let since_ms = |then_ns: u64| self.now_ns.saturating_sub(then_ns) / 1_000_000;
         let topics = connection.cursors.as_slice().iter();
         let topics: Vec<&str> =
-            topics.map(|cursor| &*self.hub.topics()[cursor.topic as usize].name).collect();
+            topics.map(|cursor| &*self.hub.topics()[cursor.topic].name).collect();
         let unacknowledged_ns = match evidence.outstanding_bytes {
             0 => 0,
             _ => connection.unacknowledged_ns(self.now_ns),
         };
         Some(json!({
-            "id": format!("{key}-{}", connection.generation),
+            "id": Token { key, generation: connection.generation }.to_string(),
             "peer": connection.peer.to_string(),
             "topics": topics,
             "age_ms": since_ms(connection.opened_ns),
@@ -223,7 +222,7 @@ impl<P: Platform> Server<P> {
     }
 
     /// The ladder of a stream, from what was just seen of it.
-    fn ladder(&self, key: u32, evidence: &Evidence, steps: &mut usize) -> Ladder {
+    fn ladder(&self, key: ConnectionKey, evidence: &Evidence, steps: &mut usize) -> Ladder {
         let connection = &self.connections[key];
         let tape = Tape {
             breaks: connection.watch.as_ref().map(|watch| &watch.breaks),
@@ -240,7 +239,7 @@ impl<P: Platform> Server<P> {
         Ladder::of(&tape, InKernel { unsent_bytes, in_flight_bytes }, steps)
     }
 
-    fn show_ladder(&self, key: u32, ladder: &Ladder) -> Value {
+    fn show_ladder(&self, key: ConnectionKey, ladder: &Ladder) -> Value {
         let rung = |rung: &Rung| json!({ "events": rung.events, "bytes": rung.bytes });
         let oldest_ms = ladder
             .oldest_published_ns
@@ -263,9 +262,9 @@ impl<P: Platform> Server<P> {
     }
 
     /// The id of an event of a stream, if one of its logs retains it.
-    fn id_in_stream(&self, key: u32, seq: Seq) -> Option<String> {
+    fn id_in_stream(&self, key: ConnectionKey, seq: Seq) -> Option<String> {
         self.connections[key].cursors.as_slice().iter().find_map(|cursor| {
-            let log = &self.hub.topics()[cursor.topic as usize].log;
+            let log = &self.hub.topics()[cursor.topic].log;
             let no = log.after(Seq(seq.0.checked_sub(1)?));
             let found = no < log.end() && log.entry(no).seq == seq;
             found.then(|| String::from_utf8_lossy(log.id(no)).into_owned())

@@ -57,8 +57,8 @@ impl<P: Platform> Server<P> {
         for (key, connection) in self.connections.iter() {
             assert!(!connection.closing, "conn={key} was not reaped");
             for cursor in connection.cursors.as_slice() {
-                let topic = &self.hub.topics()[cursor.topic as usize];
-                assert_eq!(topic.fanout.subscribers()[cursor.slot as usize], key);
+                let topic = &self.hub.topics()[cursor.topic];
+                assert_eq!(topic.fanout.in_slot(cursor.slot), Some(key.into()));
                 assert!(cursor.next <= topic.log.end());
                 subscriptions += 1;
             }

@@ -5,7 +5,7 @@
 //! looking does not change what is seen.
 
 use super::body::Exchange;
-use super::connection::Door;
+use super::connection::{ConnectionKey, Door};
 use super::inspect::Sort;
 use super::{Platform, Server};
 use crate::config::Config;
@@ -16,7 +16,7 @@ use crate::observe::survey::Survey;
 use crate::observe::verdict::Verdict;
 use crate::push::hub::Position;
 use crate::push::log::Bounds;
-use crate::push::topic::TopicKey;
+use crate::push::topics::TopicKey;
 use crate::wire::event::Event;
 use serde_json::{Map, Value, json};
 use std::collections::VecDeque;
@@ -24,7 +24,7 @@ use std::collections::VecDeque;
 /// The state of `/live`.
 #[derive(Debug, Default)]
 pub(super) struct Live {
-    /// Its topic, once somebody has asked for it.
+    /// Its topic, once a viewer has asked for it. It is internal, so it is never forgotten.
     topic: Option<TopicKey>,
     next_ns: u64,
     /// The distributions as they were when it was last sent.
@@ -83,14 +83,13 @@ impl Distributions {
 
 impl<P: Platform> Server<P> {
     /// Makes a connection of the admin listener a stream of `/live`.
-    pub(super) fn subscribe_live(&mut self, key: u32, exchange: &Exchange) {
+    pub(super) fn subscribe_live(&mut self, key: ConnectionKey, exchange: &Exchange) {
         if exchange.head_only {
             self.write_stream_head(key, exchange, None);
             return self.answered(key, exchange);
         }
-        let Some(topic) = self.live_topic() else {
-            return self.answer_error(key, exchange, 503, "too many topics");
-        };
+        let topic = self.hub.internal_topic(TOPIC, self.now_ns);
+        self.live.topic = Some(topic);
         let overrun = self.deliveries.base().overrun;
         let resumption = self.hub.resume(&[topic], Position::Latest, overrun);
         self.begin_stream(key, exchange, &[topic], &resumption);
@@ -98,18 +97,10 @@ impl<P: Platform> Server<P> {
         self.live.next_ns = self.now_ns;
     }
 
-    /// The topic of `/live`, which stays from when it is first asked for.
-    fn live_topic(&mut self) -> Option<TopicKey> {
-        let topic = self.hub.topic(TOPIC, usize::MAX, self.now_ns).ok();
-        self.live.topic = topic;
-        self.internal_topic = topic;
-        topic
-    }
-
     /// When the next event of `/live` is due.
     pub(super) fn next_live_ns(&self) -> Option<u64> {
         let topic = self.live.topic?;
-        let listened_to = !self.hub.topics()[topic as usize].fanout.is_empty();
+        let listened_to = !self.hub.topics()[topic].fanout.is_empty();
         listened_to.then_some(self.live.next_ns)
     }
 
@@ -148,7 +139,7 @@ impl<P: Platform> Server<P> {
             "connections": self.admission.public(),
             "streams": streams,
             "blocked": self.blocked_count(),
-            "topics": self.public_topics().count(),
+            "topics": self.hub.topics().public_len(),
             "verdicts": Verdict::ALL
                 .map(|verdict| (verdict.name().to_owned(), survey.with_verdict(verdict, streams as u64).into()))
                 .into_iter()

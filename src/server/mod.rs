@@ -54,13 +54,12 @@ pub use publish::OwnedEvent;
 use crate::config::{Config, knobs};
 use crate::observe::counters::{CloseReason, Counters, STALL_NS};
 use crate::push::hub::Hub;
-use crate::push::topic::TopicKey;
 use crate::send::adapt::{Controller, Signals};
 use crate::send::drain::Workspace;
 use crate::send::transport::Transport;
 use crate::wire::date::HttpDate;
 use admission::{Admission, Verdict};
-use connection::{Connection, Connections};
+use connection::{Connection, ConnectionKey, Connections};
 use deliveries::Deliveries;
 use flush::Flushes;
 use jitter::Jitter;
@@ -104,7 +103,7 @@ pub struct Server<P: Platform> {
     /// Connections with something unfinished, to be continued at the end of the turn.
     listed: VecDeque<Token>,
     /// Connections to be closed at the end of the turn.
-    closing: Vec<(u32, CloseReason)>,
+    closing: Vec<(ConnectionKey, CloseReason)>,
     flushes: Flushes,
     sweep: Sweep,
     /// Turns in a row that may not have seen all readiness there was.
@@ -113,8 +112,6 @@ pub struct Server<P: Platform> {
     absent: bool,
     shutdown: Shutdown,
     adaptation: Adaptation,
-    /// The topic of `/live`, which is not the public's and is not counted with theirs.
-    internal_topic: Option<TopicKey>,
     #[cfg(feature = "admin")]
     live: live::Live,
     #[cfg(feature = "admin")]
@@ -176,7 +173,6 @@ impl<P: Platform> Server<P> {
                 latency_ns: crate::observe::histogram::Histogram::default(),
                 next_ns: 0,
             },
-            internal_topic: None,
             #[cfg(feature = "admin")]
             live: live::Live::default(),
             #[cfg(feature = "admin")]
@@ -351,7 +347,7 @@ impl<P: Platform> Server<P> {
     fn apply_socket_knobs(&mut self, deliveries: &Deliveries) {
         for (key, connection) in self.connections.iter_mut() {
             let home = connection.cursors.as_slice().first().map(|cursor| cursor.topic);
-            let topic = home.map(|topic| &*self.hub.topics()[topic as usize].name);
+            let topic = home.map(|topic| &*self.hub.topics()[topic].name);
             let before =
                 &topic.map_or(self.deliveries.base(), |topic| self.deliveries.of(topic)).socket;
             let after = &topic.map_or(deliveries.base(), |topic| deliveries.of(topic)).socket;
@@ -363,7 +359,7 @@ impl<P: Platform> Server<P> {
     }
 
     /// Asks for a connection to be closed. It is done at the end of the turn.
-    fn close(&mut self, key: u32, reason: CloseReason) {
+    fn close(&mut self, key: ConnectionKey, reason: CloseReason) {
         let connection = &mut self.connections[key];
         if !std::mem::replace(&mut connection.closing, true) {
             self.closing.push((key, reason));
@@ -392,7 +388,7 @@ impl<P: Platform> Server<P> {
     }
 
     /// Puts a connection on the list of those to be continued.
-    fn list(&mut self, key: u32) {
+    fn list(&mut self, key: ConnectionKey) {
         let connection = &mut self.connections[key];
         if !std::mem::replace(&mut connection.listed, true) {
             self.listed.push_back(Token { key, generation: connection.generation });

@@ -5,6 +5,7 @@
 //! nothing to anybody but this server.
 
 use super::body::Exchange;
+use super::connection::ConnectionKey;
 use super::routes::head_of;
 use super::{Platform, Server};
 use crate::config::Cors;
@@ -12,7 +13,7 @@ use crate::wire::head::Head;
 
 impl<P: Platform> Server<P> {
     /// Answers a request for the live page.
-    pub(super) fn show_page(&mut self, key: u32, head: &Head<'_>, exchange: &Exchange) {
+    pub(super) fn show_page(&mut self, key: ConnectionKey, head: &Head<'_>, exchange: &Exchange) {
         if !self.is_read(key, head, exchange) {
             return;
         }

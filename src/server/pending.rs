@@ -5,7 +5,7 @@
 //! limit, and above it the head that has been awaited longest gives way: a client that means to
 //! send one needs a round trip for it, and is served before so many have come after it.
 
-use super::connection::{Door, Phase, Token};
+use super::connection::{ConnectionKey, Door, Phase, Token};
 use super::{Platform, Server};
 use crate::observe::counters::CloseReason;
 use crate::wire::head::Refusal;
@@ -36,7 +36,7 @@ impl PendingHeads {
 
 impl<P: Platform> Server<P> {
     /// A head is awaited from a connection, unless it has been awaited already.
-    pub(super) fn await_head(&mut self, key: u32) {
+    pub(super) fn await_head(&mut self, key: ConnectionKey) {
         let connection = &mut self.connections[key];
         // Those above a limit and those of the admin listener have few places, and their own.
         if connection.pending_head != 0 || connection.over_limit || connection.door == Door::Admin {
@@ -54,7 +54,7 @@ impl<P: Platform> Server<P> {
     }
 
     /// A head is awaited if part of it has come.
-    pub(super) fn note_pending_head(&mut self, key: u32) {
+    pub(super) fn note_pending_head(&mut self, key: ConnectionKey) {
         let connection = &self.connections[key];
         if matches!(connection.phase, Phase::Head)
             && !connection.held
@@ -65,7 +65,7 @@ impl<P: Platform> Server<P> {
     }
 
     /// The head has come, or nobody waits for it any more.
-    pub(super) fn forget_pending_head(&mut self, key: u32) {
+    pub(super) fn forget_pending_head(&mut self, key: ConnectionKey) {
         if std::mem::take(&mut self.connections[key].pending_head) != 0 {
             self.pending_heads.count -= 1;
         }
@@ -92,7 +92,12 @@ impl<P: Platform> Server<P> {
     }
 
     /// Answers a head that is not complete, and ends the connection.
-    pub(super) fn refuse_head(&mut self, key: u32, refusal: Refusal, reason: CloseReason) {
+    pub(super) fn refuse_head(
+        &mut self,
+        key: ConnectionKey,
+        refusal: Refusal,
+        reason: CloseReason,
+    ) {
         let input = std::mem::take(&mut self.connections[key].input);
         self.refuse_request(key, &input, refusal, reason);
         self.flush_connection(key);

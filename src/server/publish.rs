@@ -1,6 +1,7 @@
 //! Publishing: a request's body becomes events, events go into logs.
 
 use super::body::{Body, EventSink, Exchange, FeedSink, Sink, Tally};
+use super::connection::ConnectionKey;
 use super::routes::check_topic;
 use super::{Platform, Server};
 use crate::observe::counters::CloseReason;
@@ -59,7 +60,7 @@ impl<P: Platform> Server<P> {
     /// Begins to read the body of a publish, if it may be published.
     pub(super) fn begin_publish(
         &mut self,
-        key: u32,
+        key: ConnectionKey,
         head: &Head<'_>,
         exchange: Exchange,
         topic: &str,
@@ -77,7 +78,12 @@ impl<P: Platform> Server<P> {
 
     /// Where the body of a publish goes. Everything that can be said of the request without its
     /// body is said here, before a byte of it is read.
-    fn publish_sink(&self, key: u32, head: &Head<'_>, topic: &str) -> Result<Sink, Refused> {
+    fn publish_sink(
+        &self,
+        key: ConnectionKey,
+        head: &Head<'_>,
+        topic: &str,
+    ) -> Result<Sink, Refused> {
         self.takes_publishes(key, head)?;
         check_coding(head)?;
         check_topic(topic).map_err(|why| (400, why.to_string()))?;
@@ -102,7 +108,7 @@ impl<P: Platform> Server<P> {
         event_sink(topic, head.query).map(Sink::Event).map_err(|why| (400, why))
     }
 
-    fn takes_publishes(&self, key: u32, head: &Head<'_>) -> Result<(), Refused> {
+    fn takes_publishes(&self, key: ConnectionKey, head: &Head<'_>) -> Result<(), Refused> {
         if self.shutdown.is_under_way() {
             return Err((503, "the server is going down".into()));
         }
@@ -132,7 +138,12 @@ impl<P: Platform> Server<P> {
     }
 
     /// The body of a single event is complete: publishes it and answers.
-    pub(super) fn finish_event(&mut self, key: u32, exchange: &Exchange, sink: EventSink) {
+    pub(super) fn finish_event(
+        &mut self,
+        key: ConnectionKey,
+        exchange: &Exchange,
+        sink: EventSink,
+    ) {
         let Ok(data) = std::str::from_utf8(&sink.data) else {
             return self.answer_error(key, exchange, 400, "the body is not UTF-8");
         };
@@ -154,7 +165,7 @@ impl<P: Platform> Server<P> {
 
     /// An event stream has ended: answers with what it came to. A block that it did not finish is
     /// not published.
-    pub(super) fn finish_feed(&mut self, key: u32, exchange: &Exchange, feed: &FeedSink) {
+    pub(super) fn finish_feed(&mut self, key: ConnectionKey, exchange: &Exchange, feed: &FeedSink) {
         let json = self.tally_json(&feed.topic, &feed.tally, None);
         self.answer_json(key, exchange, 200, &json);
     }
@@ -163,7 +174,7 @@ impl<P: Platform> Server<P> {
     /// its publisher is told how far it came.
     pub(super) fn refuse_body(
         &mut self,
-        key: u32,
+        key: ConnectionKey,
         body: Body,
         status: u16,
         why: &str,
@@ -214,7 +225,7 @@ impl<P: Platform> Server<P> {
 
     fn tally_json(&self, topic: &str, tally: &Tally, error: Option<&str>) -> String {
         let topic = self.hub.find(topic);
-        let subscribers = topic.map_or(0, |key| self.hub.topics()[key as usize].fanout.len());
+        let subscribers = topic.map_or(0, |key| self.hub.topics()[key].fanout.len());
         let id_text = |seq: Seq| match topic {
             Some(key) => self.hub.id_text(key, seq),
             None => self.hub.epoch().id(seq).to_string(),

@@ -1,7 +1,7 @@
 //! Requests become answers.
 
 use super::body::Exchange;
-use super::connection::{Door, Phase};
+use super::connection::{ConnectionKey, Door, Phase};
 use super::{Platform, Server, cors};
 use crate::config::Cors;
 use crate::observe::counters::CloseReason;
@@ -22,7 +22,7 @@ pub(super) struct Answer<'a> {
 
 impl<P: Platform> Server<P> {
     /// Answers a request, or begins to read its body.
-    pub(super) fn route(&mut self, key: u32, head: &Head<'_>) {
+    pub(super) fn route(&mut self, key: ConnectionKey, head: &Head<'_>) {
         let connection = &self.connections[key];
         let exchange = Exchange {
             version: head.version,
@@ -80,7 +80,13 @@ impl<P: Platform> Server<P> {
         }
     }
 
-    fn route_events(&mut self, key: u32, head: &Head<'_>, exchange: Exchange, topic: Option<&str>) {
+    fn route_events(
+        &mut self,
+        key: ConnectionKey,
+        head: &Head<'_>,
+        exchange: Exchange,
+        topic: Option<&str>,
+    ) {
         let decoded = topic.map(|topic| target::decode(topic, Plus::IsPlus));
         let topic = match decoded {
             Some(None) => {
@@ -101,12 +107,17 @@ impl<P: Platform> Server<P> {
     }
 
     /// Whether the connection cannot be used after this request, whatever becomes of it.
-    pub(super) fn closes_after(&self, key: u32, head: &Head<'_>) -> bool {
+    pub(super) fn closes_after(&self, key: ConnectionKey, head: &Head<'_>) -> bool {
         head.close || self.connections[key].over_limit
     }
 
     /// Whether a resource that can only be read is. If not, the request has been answered.
-    pub(super) fn is_read(&mut self, key: u32, head: &Head<'_>, exchange: &Exchange) -> bool {
+    pub(super) fn is_read(
+        &mut self,
+        key: ConnectionKey,
+        head: &Head<'_>,
+        exchange: &Exchange,
+    ) -> bool {
         match head.method {
             Method::Get | Method::Head if head.body != BodyLength::Bytes(0) => {
                 self.answer_error(key, exchange, 400, "a body is not expected here");
@@ -120,7 +131,7 @@ impl<P: Platform> Server<P> {
 
     pub(super) fn method_not_allowed(
         &mut self,
-        key: u32,
+        key: ConnectionKey,
         head: &Head<'_>,
         exchange: &Exchange,
         allow: &'static str,
@@ -135,7 +146,13 @@ impl<P: Platform> Server<P> {
 
     /// Answers OPTIONS, which is also what a browser asks before a request that a plain form could
     /// not make (CORS preflight, WHATWG Fetch §3.2.2).
-    fn options(&mut self, key: u32, head: &Head<'_>, exchange: &Exchange, allow: &'static str) {
+    fn options(
+        &mut self,
+        key: ConnectionKey,
+        head: &Head<'_>,
+        exchange: &Exchange,
+        allow: &'static str,
+    ) {
         let out = self.connections[key].private.buffer();
         let response = head_of(out, exchange, 204, &self.date.text, &self.config.cors_origins)
             .field("Allow", allow);
@@ -145,7 +162,7 @@ impl<P: Platform> Server<P> {
     }
 
     /// Sends a whole answer.
-    pub(super) fn answer(&mut self, key: u32, exchange: &Exchange, answer: &Answer<'_>) {
+    pub(super) fn answer(&mut self, key: ConnectionKey, exchange: &Exchange, answer: &Answer<'_>) {
         if answer.status >= 400 && self.connections[key].door == Door::Public {
             self.counters.note_answer(answer.status);
         }
@@ -162,12 +179,24 @@ impl<P: Platform> Server<P> {
         self.answered(key, exchange);
     }
 
-    pub(super) fn answer_text(&mut self, key: u32, exchange: &Exchange, status: u16, text: &str) {
+    pub(super) fn answer_text(
+        &mut self,
+        key: ConnectionKey,
+        exchange: &Exchange,
+        status: u16,
+        text: &str,
+    ) {
         let (media_type, body) = ("text/plain; charset=utf-8", text.as_bytes());
         self.answer(key, exchange, &Answer { status, media_type, body, field: None });
     }
 
-    pub(super) fn answer_json(&mut self, key: u32, exchange: &Exchange, status: u16, json: &str) {
+    pub(super) fn answer_json(
+        &mut self,
+        key: ConnectionKey,
+        exchange: &Exchange,
+        status: u16,
+        json: &str,
+    ) {
         let field = match status {
             401 => Some(("WWW-Authenticate", "Bearer")),
             // Says that the coding is the reason, and which one is accepted (RFC 9110 §12.5.3).
@@ -181,14 +210,20 @@ impl<P: Platform> Server<P> {
     }
 
     /// Answers with an error, and goes on with the connection if the exchange permits it.
-    pub(super) fn answer_error(&mut self, key: u32, exchange: &Exchange, status: u16, why: &str) {
+    pub(super) fn answer_error(
+        &mut self,
+        key: ConnectionKey,
+        exchange: &Exchange,
+        status: u16,
+        why: &str,
+    ) {
         self.answer_json(key, exchange, status, &format!("{{\"error\":{}}}\n", Quoted(why)));
     }
 
     /// Answers with an error and ends the connection for `reason`.
     pub(super) fn refuse(
         &mut self,
-        key: u32,
+        key: ConnectionKey,
         exchange: &Exchange,
         status: u16,
         json: &str,
@@ -200,7 +235,7 @@ impl<P: Platform> Server<P> {
     }
 
     /// After an answer: the next request, or the end.
-    pub(super) fn answered(&mut self, key: u32, exchange: &Exchange) {
+    pub(super) fn answered(&mut self, key: ConnectionKey, exchange: &Exchange) {
         let connection = &mut self.connections[key];
         let reason = if connection.over_limit { CloseReason::OverLimit } else { CloseReason::Done };
         let phase = if exchange.close { Phase::Finishing(reason) } else { Phase::Head };

@@ -9,7 +9,7 @@
 //! 4. At the deadline, whatever is still open is cut.
 
 use super::body::Sink;
-use super::connection::Phase;
+use super::connection::{ConnectionKey, Phase};
 use super::{Platform, Server};
 use crate::observe::counters::CloseReason;
 
@@ -166,12 +166,10 @@ impl<P: Platform> Server<P> {
             .div_ceil(u128::from(streams.window_ns)) as u64;
         let mut due = Vec::new();
         while streams.ended < target && streams.hand < slots {
-            let key = streams.hand;
+            let found = self.connections.at(streams.hand);
             streams.hand += 1;
-            if self
-                .connections
-                .get(key)
-                .is_some_and(|connection| matches!(connection.phase, Phase::Stream))
+            if let Some((key, connection)) = found
+                && matches!(connection.phase, Phase::Stream)
             {
                 streams.ended += 1;
                 due.push(key);
@@ -184,7 +182,7 @@ impl<P: Platform> Server<P> {
 
     /// The deadline: everything that is still open is cut.
     fn cut(&mut self) {
-        let open: Vec<u32> = self.connections.iter().map(|(key, _)| key).collect();
+        let open: Vec<ConnectionKey> = self.connections.iter().map(|(key, _)| key).collect();
         if !open.is_empty() {
             log::warn!("the drain's deadline has come: connections={} are cut", open.len());
         }

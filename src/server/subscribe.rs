@@ -1,7 +1,7 @@
 //! Subscribing: a request becomes a stream.
 
 use super::body::Exchange;
-use super::connection::{Cursors, Door, Phase};
+use super::connection::{ConnectionKey, Cursors, Door, Phase};
 use super::routes::{check_topic, head_of};
 use super::{Platform, Server};
 use crate::observe::counters::CloseReason;
@@ -10,7 +10,7 @@ use crate::push::gap::Gap;
 use crate::push::hub::{Position, ResumedFrom, Resumption};
 use crate::push::id::Seq;
 use crate::push::log::FrameNo;
-use crate::push::topic::TopicKey;
+use crate::push::topics::TopicKey;
 use crate::send::private::Private;
 use crate::send::queue::Framing;
 use crate::send::transport::Transport;
@@ -35,7 +35,7 @@ impl<P: Platform> Server<P> {
     /// come again, and its stream ends.
     pub(super) fn subscribe(
         &mut self,
-        key: u32,
+        key: ConnectionKey,
         head: &Head<'_>,
         exchange: &Exchange,
         topic: Option<Cow<'_, str>>,
@@ -123,7 +123,7 @@ impl<P: Platform> Server<P> {
 
     pub(super) fn begin_stream(
         &mut self,
-        key: u32,
+        key: ConnectionKey,
         exchange: &Exchange,
         topics: &[TopicKey],
         resumption: &Resumption,
@@ -158,14 +158,12 @@ impl<P: Platform> Server<P> {
             if let Some(gap) = gap {
                 self.write_gap(key, topic, next, gap);
             }
-            let slot = self.hub.topic_mut(topic).fanout.add(key);
+            let slot = self.hub.topic_mut(topic).fanout.add(key.into());
             cursors.push(Cursor { topic, slot, next });
         }
         self.counters.subscribed += u64::from(door == Door::Public);
-        let (base, own) = (
-            self.deliveries.base(),
-            self.deliveries.of(&self.hub.topics()[topics[0] as usize].name),
-        );
+        let (base, own) =
+            (self.deliveries.base(), self.deliveries.of(&self.hub.topics()[topics[0]].name));
         let connection = &mut self.connections[key];
         if own.socket != base.socket
             && connection.socket.apply(&own.socket, Some(&base.socket)).is_err()
@@ -177,7 +175,13 @@ impl<P: Platform> Server<P> {
     }
 
     /// Answers a subscriber that cannot be served now.
-    fn turn_away(&mut self, key: u32, exchange: &Exchange, why: &str, reason: CloseReason) {
+    fn turn_away(
+        &mut self,
+        key: ConnectionKey,
+        exchange: &Exchange,
+        why: &str,
+        reason: CloseReason,
+    ) {
         let exchange = Exchange { close: true, ..exchange.clone() };
         self.write_stream_head(key, &exchange, None);
         let retry_ms = self.jitter.stretch(self.config.times.retry_ms);
@@ -191,7 +195,7 @@ impl<P: Platform> Server<P> {
 
     pub(super) fn write_stream_head(
         &mut self,
-        key: u32,
+        key: ConnectionKey,
         exchange: &Exchange,
         resumed_from: Option<&str>,
     ) {
@@ -213,11 +217,17 @@ impl<P: Platform> Server<P> {
     }
 
     /// Queues a gap notice: a topic goes on with frame `next`.
-    pub(super) fn write_gap(&mut self, key: u32, topic: TopicKey, next: FrameNo, gap: Gap) {
+    pub(super) fn write_gap(
+        &mut self,
+        key: ConnectionKey,
+        topic: TopicKey,
+        next: FrameNo,
+        gap: Gap,
+    ) {
         self.counters.gaps += 1;
         self.counters.events_lost += gap.lost.unwrap_or(0);
         self.text.clear();
-        let known = &self.hub.topics()[topic as usize];
+        let known = &self.hub.topics()[topic];
         gap.encode(&known.name, self.hub.epoch(), &mut self.text);
         let goes_on_at = match next < known.log.end() {
             true => known.log.entry(next).seq,
@@ -229,13 +239,13 @@ impl<P: Platform> Server<P> {
     }
 
     /// Queues the text in working memory as private bytes, framed as the stream's body is.
-    pub(super) fn write_private(&mut self, key: u32) {
+    pub(super) fn write_private(&mut self, key: ConnectionKey) {
         let connection = &mut self.connections[key];
         frame_private(connection.framing, self.text.as_bytes(), &mut connection.private);
     }
 
     /// Queues the end of a stream's body.
-    pub(super) fn write_last_chunk(&mut self, key: u32) {
+    pub(super) fn write_last_chunk(&mut self, key: ConnectionKey) {
         let connection = &mut self.connections[key];
         if connection.framing == Framing::Chunked {
             connection.private.push(chunk::LAST_CHUNK);
@@ -243,14 +253,14 @@ impl<P: Platform> Server<P> {
     }
 
     /// Takes a connection out of its topics.
-    pub(super) fn unsubscribe(&mut self, key: u32) {
+    pub(super) fn unsubscribe(&mut self, key: ConnectionKey) {
         let cursors = std::mem::take(&mut self.connections[key].cursors);
         for cursor in cursors.as_slice() {
             let topic = self.hub.topic_mut(cursor.topic);
             let moved = topic.fanout.remove(cursor.slot);
             topic.used_ns = self.now_ns;
             if let Some(moved) = moved {
-                let places = self.connections[moved].cursors.as_mut_slice();
+                let places = self.connections[moved.into()].cursors.as_mut_slice();
                 if let Some(place) = places.iter_mut().find(|place| place.topic == cursor.topic) {
                     place.slot = cursor.slot;
                 }
@@ -261,8 +271,7 @@ impl<P: Platform> Server<P> {
 
     /// Forgets a topic that has neither events nor subscribers.
     pub(super) fn forget_if_unused(&mut self, topic: TopicKey) {
-        let found = &self.hub.topics()[topic as usize];
-        if found.is_blank() && found.fanout.is_empty() {
+        if self.hub.topics()[topic].is_blank() {
             self.hub.forget(topic);
         }
     }

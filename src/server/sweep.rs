@@ -6,7 +6,7 @@
 //! look per second, and nothing on the write path.
 
 use super::body::Sink;
-use super::connection::{Connection, Phase};
+use super::connection::{Connection, ConnectionKey, Phase};
 use super::jitter::shorten;
 use super::subscribe::frame_private;
 use super::{Platform, Server};
@@ -69,11 +69,11 @@ impl Sweep {
         self.next_ns = self.next_ns.min(now_ns + self.tick_ns);
     }
 
-    /// Whether the hand, which stands at `key`, is to ask the kernel in this round: it may come by
+    /// Whether the hand, which stands at slot `slot`, is to ask the kernel in this round: it may come by
     /// much more often than every `period_ms`, which is not 0. Neighbours are asked at different times.
-    pub fn observes(&self, key: u32, period_ms: u64) -> bool {
+    pub fn observes(&self, slot: u32, period_ms: u64) -> bool {
         let period_ns = period_ms * 1_000_000;
-        let shift_ns = period_ns / 64 * u64::from(key % 64);
+        let shift_ns = period_ns / 64 * u64::from(slot % 64);
         let periods = |round_ns: u64| (round_ns + shift_ns) / period_ns;
         periods(self.round_ns) != periods(self.round_before_ns)
     }
@@ -120,15 +120,16 @@ impl<P: Platform> Server<P> {
         let slice_ends_ns = self.now_ns + self.config.turn.flush_slice_us * 1000;
         while self.sweep.owed > 0 && self.now_ns < slice_ends_ns {
             self.sweep.owed -= 1;
-            let key = self.sweep.hand;
+            let found = self.connections.at(self.sweep.hand);
+            let open = found.filter(|(_, connection)| !connection.closing).map(|(key, _)| key);
             self.sweep.advance(self.connections.slots(), self.now_ns);
-            if self.connections.get(key).is_some_and(|connection| !connection.closing) {
+            if let Some(key) = open {
                 self.look_at(key);
             }
         }
     }
 
-    fn look_at(&mut self, key: u32) {
+    fn look_at(&mut self, key: ConnectionKey) {
         let times = &self.config.times;
         let connection = &self.connections[key];
         let in_phase_ms = self.now_ns.saturating_sub(connection.since_ns) / 1_000_000;
@@ -160,7 +161,7 @@ impl<P: Platform> Server<P> {
         }
     }
 
-    fn look_at_head(&mut self, key: u32, in_phase_ms: u64) {
+    fn look_at_head(&mut self, key: ConnectionKey, in_phase_ms: u64) {
         let times = &self.config.times;
         let connection = &self.connections[key];
         let first = !connection.answered;
@@ -182,12 +183,12 @@ impl<P: Platform> Server<P> {
         }
     }
 
-    fn time_out_head(&mut self, key: u32) {
+    fn time_out_head(&mut self, key: ConnectionKey) {
         let refusal = Refusal { status: 408, why: "the request head did not arrive in time" };
         self.refuse_head(key, refusal, CloseReason::HeadTimeout);
     }
 
-    fn time_out_body(&mut self, key: u32, why: &str) {
+    fn time_out_body(&mut self, key: ConnectionKey, why: &str) {
         let phase = std::mem::replace(&mut self.connections[key].phase, Phase::Head);
         if let Phase::Body(body) = phase {
             self.refuse_body(key, *body, 408, why, CloseReason::BodyTimeout);
@@ -195,7 +196,7 @@ impl<P: Platform> Server<P> {
         }
     }
 
-    fn look_at_stream(&mut self, key: u32, unmoved_ms: u64) {
+    fn look_at_stream(&mut self, key: ConnectionKey, unmoved_ms: u64) {
         self.watch_over(key);
         if self.connections[key].closing {
             return;
@@ -225,21 +226,16 @@ impl<P: Platform> Server<P> {
     /// Looks at a few topics, and forgets those that nobody has used for long.
     fn forget_idle_topics(&mut self) {
         let idle_ns = self.config.times.topic_idle_ms.saturating_mul(1_000_000);
-        let capacity = self.hub.topics().capacity();
-        if idle_ns == 0 || capacity == 0 {
+        let slots = self.hub.topics().slots();
+        if idle_ns == 0 || slots == 0 {
             return;
         }
-        for _ in 0..TOPICS_PER_TICK.min(capacity) {
-            let key = self.sweep.topic_hand % capacity;
-            self.sweep.topic_hand = key + 1;
-            let Some(topic) = self.hub.topics().get(key) else { continue };
-            if self.internal_topic == Some(key as u32) {
-                continue;
-            }
-            let idle =
-                topic.fanout.is_empty() && self.now_ns.saturating_sub(topic.used_ns) >= idle_ns;
-            if idle {
-                self.hub.forget(key as u32);
+        for _ in 0..TOPICS_PER_TICK.min(slots) {
+            let slot = self.sweep.topic_hand % slots;
+            self.sweep.topic_hand = slot + 1;
+            let Some(key) = self.hub.topics().at(slot) else { continue };
+            let used_ns = self.hub.topics()[key].used_ns;
+            if self.now_ns.saturating_sub(used_ns) >= idle_ns && self.hub.forget(key) {
                 self.counters.topics_forgotten += 1;
             }
         }

@@ -9,7 +9,7 @@
 //! A peer that has vanished is found here too. A heartbeat of twelve bytes always fits into the
 //! kernel's buffer, so no write ever fails; but nothing is acknowledged any more.
 
-use super::connection::{Connection, Door};
+use super::connection::{Connection, ConnectionKey, Door};
 use super::{Platform, Server, Token};
 use crate::observe::counters::CloseReason;
 use crate::observe::ladder::{Break, Breaks, Skip};
@@ -122,14 +122,14 @@ impl<S> Connection<S> {
 impl<P: Platform> Server<P> {
     /// Looks at a stream as the sweep comes by: forgets what is over, and ends a stream of which
     /// nothing is acknowledged for too long.
-    pub(super) fn watch_over(&mut self, key: u32) {
+    pub(super) fn watch_over(&mut self, key: ConnectionKey) {
         let (now_ns, period_ms) = (self.now_ns, self.config.observe.observe_ms);
         let connection = &mut self.connections[key];
         if period_ms == 0 {
             connection.watch.iter_mut().for_each(|watch| watch.seen = None);
             return;
         }
-        if !self.sweep.observes(key, period_ms) || connection.door == Door::Admin {
+        if !self.sweep.observes(key.slot(), period_ms) || connection.door == Door::Admin {
             return;
         }
         // After its last write it was looked at and found settled.
@@ -155,7 +155,7 @@ impl<P: Platform> Server<P> {
     }
 
     /// Nothing is under way: forgets what need not be remembered.
-    fn settle_watch(&mut self, key: u32) {
+    fn settle_watch(&mut self, key: ConnectionKey) {
         let now_ns = self.now_ns;
         let connection = &mut self.connections[key];
         let Some(watch) = &mut connection.watch else { return };
@@ -174,7 +174,7 @@ impl<P: Platform> Server<P> {
         }
     }
 
-    fn reap_unacknowledged(&mut self, key: u32) {
+    fn reap_unacknowledged(&mut self, key: ConnectionKey) {
         let stall_timeout_ms = self.config.times.stall_timeout_ms;
         let unacknowledged_ns = self.connections[key].unacknowledged_ns(self.now_ns);
         if stall_timeout_ms > 0 && unacknowledged_ns / 1_000_000 >= stall_timeout_ms {
@@ -185,7 +185,7 @@ impl<P: Platform> Server<P> {
     /// Asks the kernel about a stream, and judges. `None` if the kernel does not say.
     ///
     /// This counts nothing: how often an operator looks must not show in what is counted.
-    pub(super) fn look(&mut self, key: u32) -> Option<Evidence> {
+    pub(super) fn look(&mut self, key: ConnectionKey) -> Option<Evidence> {
         let now_ns = self.now_ns;
         let looks_again = self.config.observe.observe_ms > 0;
         let waiting_bytes = self.waiting_bytes(key);
@@ -218,7 +218,7 @@ impl<P: Platform> Server<P> {
     }
 
     /// Bytes that wait here for a connection.
-    fn waiting_bytes(&self, key: u32) -> u64 {
+    fn waiting_bytes(&self, key: ConnectionKey) -> u64 {
         let connection = &self.connections[key];
         let (behind, _) =
             crate::observe::ladder::behind(connection.cursors.as_slice(), self.hub.topics());
@@ -226,7 +226,7 @@ impl<P: Platform> Server<P> {
     }
 
     /// Counts a stall of Nagle's algorithm that the sweep sees for the first time.
-    fn note_held_tail(&mut self, key: u32, evidence: &Evidence) {
+    fn note_held_tail(&mut self, key: ConnectionKey, evidence: &Evidence) {
         let connection = &mut self.connections[key];
         let Some(watch) = &mut connection.watch else { return };
         let acked_bytes = connection.sent_bytes - evidence.outstanding_bytes;
@@ -242,7 +242,7 @@ impl<P: Platform> Server<P> {
     }
 
     /// The end of a stream was held back until what was before it was acknowledged.
-    fn note_nagle_stall(&mut self, key: u32, held_ms: u64) {
+    fn note_nagle_stall(&mut self, key: ConnectionKey, held_ms: u64) {
         self.counters.nagle_stalls += 1;
         let connection = &mut self.connections[key];
         connection.nagle_stalls = connection.nagle_stalls.saturating_add(1);
@@ -271,7 +271,7 @@ impl<P: Platform> Server<P> {
 
     /// Prepares a connection for a call that is stamped; tells whether it is prepared.
     #[cold]
-    pub(super) fn prepare_stamp(&mut self, key: u32) -> bool {
+    pub(super) fn prepare_stamp(&mut self, key: ConnectionKey) -> bool {
         let now_ns = self.now_ns;
         let connection = &mut self.connections[key];
         let sent_bytes = connection.sent_bytes;
@@ -288,7 +288,13 @@ impl<P: Platform> Server<P> {
     /// Notes the call of a flush that was stamped: it ended `bytes` behind what had been sent
     /// before, or has taken nothing, and then the next flush's turn has come.
     #[cold]
-    pub(super) fn note_stamped(&mut self, key: u32, bytes: u64, published_ns: u64, clocks: Clocks) {
+    pub(super) fn note_stamped(
+        &mut self,
+        key: ConnectionKey,
+        bytes: u64,
+        published_ns: u64,
+        clocks: Clocks,
+    ) {
         if bytes == 0 {
             return;
         }
@@ -331,7 +337,7 @@ impl<P: Platform> Server<P> {
 
     /// A call's bytes left late. If Nagle's algorithm is on, and neither the reader nor the network
     /// was the limit, it is the reason.
-    fn judge_delay(&mut self, key: u32, sent: Sent) {
+    fn judge_delay(&mut self, key: ConnectionKey, sent: Sent) {
         let now_ns = self.now_ns;
         let connection = &mut self.connections[key];
         let is_new = connection.watch_mut(now_ns).tail_stall.leave(sent.last_byte);
@@ -341,7 +347,7 @@ impl<P: Platform> Server<P> {
         let connection = &self.connections[key];
         let home = connection.cursors.as_slice().first();
         let delivery = home.map_or(self.deliveries.base(), |home| {
-            self.deliveries.of(&self.hub.topics()[home.topic as usize].name)
+            self.deliveries.of(&self.hub.topics()[home.topic].name)
         });
         let nagle = !delivery.socket.nodelay;
         let limits =

@@ -106,7 +106,7 @@ impl Ledger {
             let last = self.of(topic).last().map_or(0, |entry| entry.seq);
             self.forgotten = self.forgotten.max(last);
         }
-        for (_, topic) in hub.topics() {
+        for (_, topic) in hub.topics().iter() {
             let evicted = self.evicted.entry(topic.name.to_string()).or_default();
             *evicted = (*evicted).max(topic.log.evicted().0);
         }

@@ -1,6 +1,7 @@
 //! The ladder against a model that remembers every byte.
 
 use super::*;
+use crate::push::fanout::Slot;
 use crate::push::hub::Hub;
 use crate::push::log::Bounds;
 use crate::testing::Dice;
@@ -29,7 +30,9 @@ impl Model {
         let mut hub = Hub::new(7, 1 << 20);
         let keys = (0..topics).map(|nth| hub.topic(&format!("t{nth}"), 9, 0).unwrap());
         let cursors = keys.collect::<Vec<_>>().into_iter();
-        let cursors = cursors.map(|topic| Cursor { topic, slot: 0, next: 0 }).collect();
+        let cursors = cursors
+            .map(|topic| Cursor { topic, slot: Slot::default(), next: FrameNo(0) })
+            .collect();
         let mut model = Model {
             hub,
             bounds,
@@ -45,7 +48,7 @@ impl Model {
         // It begins behind what was published before.
         (0..5).for_each(|_| model.publish());
         for cursor in &mut model.cursors {
-            cursor.next = model.hub.topics()[cursor.topic as usize].log.end();
+            cursor.next = model.hub.topics()[cursor.topic].log.end();
         }
         model.delivered = model.hub.last_seq();
         model
@@ -70,14 +73,14 @@ impl Model {
     /// A notice for a topic that was overrun or is to be skipped, as the server writes it.
     fn skip(&mut self, place: usize, to: FrameNo) {
         self.cursors[place].next = to;
-        let log = &self.hub.topics()[self.cursors[place].topic as usize].log;
+        let log = &self.hub.topics()[self.cursors[place].topic].log;
         let first = if to < log.end() { log.entry(to).seq } else { Seq(log.last_seq().0 + 1) };
         self.interrupt(Some((self.cursors[place].topic, first)));
     }
 
     fn tell_losses(&mut self) {
         for place in 0..self.cursors.len() {
-            let first = self.hub.topics()[self.cursors[place].topic as usize].log.first();
+            let first = self.hub.topics()[self.cursors[place].topic].log.first();
             if self.cursors[place].next < first {
                 self.skip(place, first);
             }
@@ -89,7 +92,7 @@ impl Model {
         self.tell_losses();
         for _ in 0..count {
             let topics = self.hub.topics();
-            let log = |cursor: &Cursor| &topics[cursor.topic as usize].log;
+            let log = |cursor: &Cursor| &topics[cursor.topic].log;
             let waiting = self.cursors.iter_mut().filter(|cursor| cursor.next < log(cursor).end());
             let Some(cursor) = waiting.min_by_key(|cursor| log(cursor).entry(cursor.next).seq)
             else {
@@ -167,8 +170,8 @@ fn every_byte_of_a_stream() {
                 10 => {
                     model.tell_losses();
                     let place = model.random.roll(model.cursors.len());
-                    let end = model.hub.topics()[model.cursors[place].topic as usize].log.end();
-                    model.skip(place, end.saturating_sub(1).max(model.cursors[place].next));
+                    let end = model.hub.topics()[model.cursors[place].topic].log.end();
+                    model.skip(place, end.before().max(model.cursors[place].next));
                 }
                 _ => {
                     acked += model.random.roll(model.bytes.len() - acked + 1);

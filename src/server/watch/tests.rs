@@ -5,6 +5,7 @@ use crate::config::Config;
 use crate::observe::tcp_info::TcpInfo;
 use crate::send::socket_knobs::SocketKnobs;
 use crate::server::OwnedEvent;
+use crate::server::connection::ConnectionKey;
 use std::cell::Cell;
 use std::io::{self, ErrorKind, IoSlice};
 use std::net::SocketAddr;
@@ -96,7 +97,7 @@ impl Transport for Socket {
 struct Watched {
     world: World,
     server: Server<World>,
-    key: u32,
+    key: ConnectionKey,
 }
 
 impl Watched {
