@@ -6,8 +6,9 @@ mod support;
 
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 use support::{ClosedAddress, PATIENCE, Running, Server, config, installed};
 
@@ -178,6 +179,94 @@ fn wait_for(lines: &Receiver<String>, is_it: impl Fn(&str) -> bool) -> String {
     }
 }
 
+/// The admin listener of a server whose `/live` speaks only when the test says so.
+struct Halting {
+    url: String,
+    speak: Sender<u64>,
+}
+
+impl Halting {
+    /// Each number that is spoken is the time of an event, in milliseconds, and what is counted.
+    fn start() -> Halting {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let (speak, events) = channel::<u64>();
+        std::thread::spawn(move || {
+            let mut events = Some(events);
+            for socket in listener.incoming() {
+                let mut socket = socket.unwrap();
+                let mut request = String::new();
+                BufReader::new(&socket).read_line(&mut request).unwrap();
+                if request.starts_with("GET /live ") {
+                    let events = events.take().expect("one subscription");
+                    std::thread::spawn(move || live(&mut socket, &events));
+                    continue;
+                }
+                let body = r#"{"count":0,"connections":[]}"#;
+                let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+                // It may have gone.
+                let _answered = socket.write_all((head + body).as_bytes());
+            }
+        });
+        Halting { url, speak }
+    }
+}
+
+fn live(socket: &mut TcpStream, events: &Receiver<u64>) {
+    socket.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n").unwrap();
+    for at_ms in events {
+        let counters = format!(r#"{{"published":{at_ms}}}"#);
+        let data = format!(r#"{{"epoch":"e","at_ms":{at_ms},"counters":{counters}}}"#);
+        if write!(socket, "event: live\ndata: {data}\n\n").is_err() {
+            return;
+        }
+    }
+}
+
+/// While `/live` is silent and `/connections` answers, what was last said is not shown as of now.
+#[test]
+fn rates_are_of_now() {
+    let server = Halting::start();
+    let mut command = top(&["--admin", &server.url, "--interval-ms", "100"]);
+    let mut running = Running::spawn(command.stdout(Stdio::piped()).stderr(Stdio::piped()));
+    let shown = lines(running.0.stdout.take().unwrap());
+    let said = lines(running.0.stderr.take().unwrap());
+    let is_rates = |line: &str| line.starts_with("rates ");
+    server.speak.send(1000).unwrap();
+    let first = wait_for(&shown, is_rates);
+    assert!(first.contains("from the next refresh on"), "{first}");
+    // On a busy machine the time between two of them may itself be a silence.
+    let mut at_ms = 1000;
+    while !wait_for(&shown, is_rates).contains("published 1000/s") {
+        at_ms += 1000;
+        server.speak.send(at_ms).unwrap();
+    }
+    wait_for(&said, |line| line.contains("/live of ") && line.contains("says nothing"));
+    wait_for(&shown, |line| line.starts_with("SILENT "));
+    for _ in 0..5 {
+        let rates = wait_for(&shown, is_rates);
+        assert!(rates.contains("unknown"), "{rates}");
+    }
+    server.speak.send(at_ms + 9000).unwrap();
+    wait_for(&said, |line| line.contains("speaks again"));
+}
+
+/// `/live` speaks every 200 ms; an interval that is shorter still gets its rates.
+#[test]
+fn once_has_rates_however_short_the_interval() {
+    let server = Server::start(&[]);
+    let admin = format!("http://{}", server.admin);
+    for interval_ms in ["100", "150"] {
+        let once = ["--admin", &admin, "--once", "--interval-ms", interval_ms];
+        let shown = text(&top(&once).output().unwrap());
+        assert!(shown.contains("rates     published 0/s"), "{interval_ms}: {shown}");
+    }
+    let silent = Halting::start();
+    silent.speak.send(1000).unwrap();
+    let output = top(&["--admin", &silent.url, "--once"]).output().unwrap();
+    refused(&output, 1, "/live: it said nothing for");
+}
+
 #[test]
 fn it_survives_the_server() {
     // Other tests bind to 127.0.0.1, and connections begin there: this address stays free when the
@@ -334,6 +423,9 @@ fn on_a_terminal() {
     let plain = Screen::run(&format!("NO_COLOR=1 {once}")).until("streams, worst lag first");
     assert!(plain.contains("pushv top") && !plain.contains('\x1b'), "{plain:?}");
     assert!(plain.lines().all(|line| line.trim_end().chars().count() <= 100), "{plain}");
+
+    let dumb = Screen::run(&format!("TERM=dumb {once}")).until("streams, worst lag first");
+    assert!(dumb.contains("pushv top") && !dumb.contains('\x1b'), "{dumb:?}");
 
     // A signal from elsewhere.
     let mut screen = Screen::run(&format!("sh -c 'echo pid $$.; exec {command}'"));

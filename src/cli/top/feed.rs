@@ -14,8 +14,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// One event of `/live`.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct News {
+    /// When it came.
+    pub received: Instant,
     /// As it came.
     pub json: Value,
     /// The same, but the latencies are the slowest since the last news that were taken.
@@ -129,7 +131,7 @@ impl Shared {
             let slowest: Latencies = missed.latency_us;
             live.latency_us.keep_slowest(&slowest);
         }
-        inbox.latest = Some(News { json, live });
+        inbox.latest = Some(News { received: Instant::now(), json, live });
         self.changed.notify_all();
         Ok(())
     }

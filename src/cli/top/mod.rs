@@ -87,7 +87,7 @@ pub fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let url = Url::parse(admin).map_err(|why| Failure::Usage(format!("--admin: {why}")))?;
     let admin = Url { target: "/".into(), ..url };
     let mut watch = Watch::begin(admin, question(matches))?;
-    let is_screen = io::stdout().is_terminal() && std::env::var("TERM").as_deref() != Ok("dumb");
+    let is_screen = io::stdout().is_terminal() && !terminal::is_dumb();
     let shown = match (matches.get_flag("once"), matches.get_flag("json")) {
         (true, true) => watch.print_json(),
         (true, false) => watch.print_table_once(),
@@ -161,12 +161,12 @@ impl Watch {
                 self.reply = reply.json;
                 let live = news.map(|news| {
                     self.news = news.json;
-                    news.live
+                    (news.received, news.live)
                 });
                 (live, Ok(reply.streams))
             }
         };
-        self.state.refresh(live, streams);
+        self.state.refresh(Instant::now(), live, streams);
         // One that lost its server too may be going to wait for a minute.
         if has_ended || (was_lost && self.state.lost.is_none()) {
             self.feed = Feed::open(&self.admin);
@@ -175,28 +175,39 @@ impl Watch {
 
     /// Asks, waits, and says on standard error what has become of the server, if that is news.
     fn refresh(&mut self) {
-        let before = (self.state.lost.is_some(), self.state.restarted.clone());
+        let before = self.state.clone();
         let reply = ask::ask_now(&self.admin, &self.question);
         let news = self.feed.take();
         self.take(news, reply);
-        match (&self.state.lost, before.0) {
-            (Some(why), false) => {
-                eprintln!("pushv: no answer from {}: {why}; trying again", self.admin);
-            }
-            (None, true) => eprintln!("pushv: {} answers again", self.admin),
+        let (admin, state) = (&self.admin, &self.state);
+        match (&state.lost, before.lost.is_some()) {
+            (Some(why), false) => eprintln!("pushv: no answer from {admin}: {why}; trying again"),
+            (None, true) => eprintln!("pushv: {admin} answers again"),
+            _ => {}
+        }
+        match (state.is_silent(), before.is_silent()) {
+            (true, false) => eprintln!("pushv: /live of {admin} says nothing; rates are unknown"),
+            (false, true) => eprintln!("pushv: /live of {admin} speaks again"),
             _ => {}
         }
         if let Some(epochs) =
-            self.state.restarted.as_ref().filter(|_| self.state.restarted != before.1)
+            state.restarted.as_ref().filter(|_| state.restarted != before.restarted)
         {
             eprintln!("pushv: the server was restarted: {epochs}");
         }
     }
 
+    /// Waits for the second event of `/live`, without which there are no rates. The interval may be
+    /// shorter than the time between two.
     fn print_table_once(&mut self) -> io::Result<()> {
         std::thread::sleep(self.interval());
-        self.refresh();
-        self.print_table()
+        let reply = ask::ask_now(&self.admin, &self.question);
+        let news = self.feed.wait(PATIENCE).map_err(|why| format!("/live: {why}")).map(Some);
+        self.take(news, reply);
+        match &self.state.lost {
+            Some(why) => Err(io::Error::other(format!("no answer from {}: {why}", self.admin))),
+            None => self.print_table(),
+        }
     }
 
     fn print_table(&mut self) -> io::Result<()> {
@@ -207,6 +218,7 @@ impl Watch {
     fn print_json(&mut self) -> io::Result<()> {
         let mut object = self.reply.as_object().cloned().unwrap_or_default();
         object.insert("live".into(), self.news.clone());
+        object.insert("live_age_ms".into(), (self.state.age.as_millis() as u64).into());
         let mut out = io::stdout().lock();
         writeln!(out, "{}", Value::Object(object))?;
         out.flush()

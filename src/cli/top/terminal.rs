@@ -144,10 +144,15 @@ pub fn size() -> (usize, usize) {
     }
 }
 
-/// Whether standard output shows colours and nobody minds (<https://no-color.org>).
+/// Whether standard output shows colours and its user wants them (<https://no-color.org>).
 fn wants_colours() -> bool {
     let is_unset = |name: &str| std::env::var_os(name).is_none_or(|value| value.is_empty());
-    io::stdout().is_terminal() && is_unset("NO_COLOR")
+    io::stdout().is_terminal() && !is_dumb() && is_unset("NO_COLOR")
+}
+
+/// Whether the terminal knows no escape sequences (term(7)): it would print them as text.
+pub fn is_dumb() -> bool {
+    std::env::var_os("TERM").is_some_and(|name| name == "dumb")
 }
 
 fn paint(out: &mut impl Write, line: &Line, with_colours: bool) -> io::Result<()> {

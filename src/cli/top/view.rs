@@ -2,7 +2,7 @@
 
 use super::answers::{Lag, Live, Quantiles};
 use super::number::{bytes, clock, count, short, time_ms, time_us};
-use super::state::{Rates, State};
+use super::state::State;
 use super::table;
 use super::text::{Line, Tone, flow, paragraph};
 use serde_json::Value;
@@ -59,12 +59,17 @@ fn header(question: &Question, state: &State, columns: usize, detail: Detail) ->
         let text = format!("no answer ({why}), trying again; what follows is old");
         lines.extend(paragraph("LOST", &text, Tone::Alarm, columns));
     }
+    if state.is_silent() && state.lost.is_none() {
+        let age = time_ms(state.age.as_millis() as u64);
+        let text = format!("/live has said nothing for {age}; all but the table is as old");
+        lines.extend(paragraph("SILENT", &text, Tone::Alarm, columns));
+    }
     if let Some(epochs) = &state.restarted {
         lines.extend(paragraph("RESTARTED", epochs, Tone::Warning, columns));
     }
     let Some(live) = &state.live else { return lines };
     let sections = [
-        ("rates", rates(state.rates.as_ref())),
+        ("rates", rates(state)),
         ("latency", latencies(live)),
         ("lag", lag(&live.lag)),
         ("streams", population(live, detail)),
@@ -84,8 +89,12 @@ fn title(question: &Question, state: &State) -> Line {
     line.with(&up, Tone::Plain).with(&format!("  {} UTC", clock(live.unix_ms)), Tone::Quiet)
 }
 
-fn rates(rates: Option<&Rates>) -> Vec<Line> {
-    let Some(rates) = rates else { return vec![Line::of("from the next refresh on", Tone::Quiet)] };
+fn rates(state: &State) -> Vec<Line> {
+    let Some(rates) = &state.rates else {
+        let unknown = state.is_silent() || state.lost.is_some();
+        let text = if unknown { "unknown" } else { "from the next refresh on" };
+        return vec![Line::of(text, Tone::Quiet)];
+    };
     let ratio = |value: Option<f64>| value.map_or_else(|| "-".into(), short);
     let bytes_per_s = format!("{}/s", bytes(rates.bytes_per_s as u64));
     vec![
@@ -252,15 +261,17 @@ const KNOBS: [&str; 8] = [
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::{Duration, Instant};
 
     /// What a server has said, with a reader that does not read.
     fn state() -> State {
         let read = |text: &str| -> Option<Live> { serde_json::from_str(text).unwrap() };
         let streams: super::super::answers::Streams =
             serde_json::from_str(include_str!("recorded/connections.json")).unwrap();
-        let mut state = State::default();
-        state.refresh(read(include_str!("recorded/before.json")), Ok(streams.clone()));
-        state.refresh(read(include_str!("recorded/live.json")), Ok(streams));
+        let (mut state, now) = (State::default(), Instant::now());
+        for text in [include_str!("recorded/before.json"), include_str!("recorded/live.json")] {
+            state.refresh(now, read(text).map(|live| (now, live)), Ok(streams.clone()));
+        }
         state
     }
 
@@ -294,16 +305,27 @@ mod tests {
     #[test]
     fn a_server_that_is_lost_and_one_that_is_back() {
         let mut lost = state();
-        lost.refresh(None, Err("Connection refused (os error 111)".into()));
+        let now = Instant::now();
+        lost.refresh(now, None, Err("Connection refused (os error 111)".into()));
         let shown = text(&lines(&question(), &lost, 80));
         assert!(shown.contains("LOST      no answer (Connection refused"), "{shown}");
         let mut back = lost;
         let next = Live { epoch: "another".into(), at_ms: 200, ..back.live.clone().unwrap() };
-        back.refresh(Some(next), Ok(Default::default()));
+        back.refresh(now, Some((now, next)), Ok(Default::default()));
         let shown = text(&lines(&question(), &back, 80));
         assert!(shown.contains("RESTARTED ") && shown.contains(" is now another"), "{shown}");
         assert!(shown.contains("rates     from the next refresh on"), "{shown}");
         assert!(!shown.contains("LOST"), "{shown}");
+    }
+
+    #[test]
+    fn a_server_that_says_nothing_new() {
+        let mut silent = state();
+        let later = Instant::now() + Duration::from_secs(5);
+        silent.refresh(later, None, Ok(silent.streams.clone()));
+        let shown = text(&lines(&question(), &silent, 80));
+        assert!(shown.contains("SILENT    /live has said nothing for "), "{shown}");
+        assert!(shown.contains("rates     unknown\n") && !shown.contains("published "), "{shown}");
     }
 
     /// Whatever the terminal, no line is wider and there are no more of them.
