@@ -101,7 +101,7 @@ require perf linux-perf
 awk '$1 !~ /^0+$/ { found = 1; exit } END { exit !found }' /proc/kallsyms ||
   die 'not permitted: the kernel hides its symbols (/proc/kallsyms) from all but root'
 
-[ -n "$pid" ] || start_server_under_load "$seconds" "${options[@]}"
+[ -n "$pid" ] || start_server_under_load "${options[@]}"
 [ -d "/proc/$pid" ] || die "there is no process $pid"
 folded=${out%.svg}.folded
 mkdir -p "$(dirname "$out")"

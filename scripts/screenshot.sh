@@ -81,7 +81,7 @@ ask() {
   printf '{"id":%d,"method":"%s","params":%s%s}\0' $((++asked)) "$1" "$2" \
     "${3:+,\"sessionId\":\"$3\"}" >&"${BROWSER[1]}"
   until [[ ${answer:-} == "{\"id\":$asked,"* ]]; do
-    IFS= read -r -t 30 -d '' answer <&"${BROWSER[0]}" || die "the browser does not answer to $1"
+    IFS= read -r -t 120 -d '' answer <&"${BROWSER[0]}" || die "the browser does not answer to $1"
   done
 }
 
@@ -101,6 +101,11 @@ open() {
   ask Emulation.setEmulatedMedia \
     "{\"features\":[{\"name\":\"prefers-color-scheme\",\"value\":\"$4\"}]}" "$session"
   ask Page.navigate "{\"url\":\"$admin/\"}" "$session"
+  # It shows something when its stream has begun.
+  until [ "$(member value)" = live ]; do
+    sleep 0.1
+    ask Runtime.evaluate '{"expression":"document.body?.dataset.feed"}' "$session"
+  done
 }
 
 # picture SESSION FILE

@@ -18,11 +18,10 @@ end_all() {
 trap end_all EXIT
 trap 'exit 130' INT TERM
 
-# Starts a server, with these arguments, and 200 subscribers who get 500 events a second for so
-# many seconds, and sets $pid. PUSHV names the program; otherwise it is built.
+# Starts a server, with these arguments, and 200 subscribers who get 500 events a second until the
+# script ends, and sets $pid. PUSHV names the program; otherwise it is built.
 start_server_under_load() {
-  local seconds=$1 url load
-  shift
+  local url load
   local pushv=${PUSHV:-$root/target/release/pushv}
   [ -n "${PUSHV:-}" ] || cargo build --release --quiet --manifest-path "$root/Cargo.toml"
 
@@ -34,7 +33,7 @@ start_server_under_load() {
     sleep 0.1
   done
 
-  "$pushv" load "$url/events/a" --publish self --rate 500 -n 200 --duration "$((seconds + 60))s" \
+  "$pushv" load "$url/events/a" --publish self --rate 500 -n 200 --duration 3600s \
     >"$scratch/load" 2>&1 &
   load=$!
   started+=("$load")

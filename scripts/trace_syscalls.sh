@@ -56,11 +56,12 @@ with_perf() {
 }
 
 with_bpftrace() {
-  local name writes='' others=''
+  local name known writes='' others=''
+  known=$(bpftrace -l 'tracepoint:syscalls:sys_exit_*')
   # Not every processor has all of these, and to attach to every call there is takes a minute.
   for name in sendto sendmsg write writev recvfrom recvmsg read readv accept4 close shutdown \
     setsockopt getsockopt epoll_wait epoll_pwait epoll_ctl; do
-    bpftrace -l "tracepoint:syscalls:sys_exit_$name" | grep -q . || continue
+    grep -qx "tracepoint:syscalls:sys_exit_$name" <<<"$known" || continue
     case $name in
       sendto | sendmsg | write | writev) writes+=,tracepoint:syscalls:sys_exit_$name ;;
       *) others+=,tracepoint:syscalls:sys_exit_$name ;;
@@ -91,7 +92,7 @@ case $tool in
   bpftrace) require bpftrace bpftrace; may_trace ;;
   *) die 'not installed: strace, perf, bpftrace (Debian packages strace, linux-perf, bpftrace)' ;;
 esac
-[ -n "$pid" ] || start_server_under_load $((2 * seconds + 10)) "${options[@]}"
+[ -n "$pid" ] || start_server_under_load "${options[@]}"
 [ -d "/proc/$pid" ] || die "there is no process $pid"
 say "$tool, $seconds s:"
 "with_$tool"

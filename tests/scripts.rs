@@ -1,19 +1,39 @@
 //! The scripts that look at a running server still work: each starts a server and a load, looks
 //! for a second, and prints what it promises.
+//!
+//! On a busy machine a second may be too short to see anything, so they look for longer until
+//! there is enough to see.
 
 #![allow(clippy::unwrap_used)] // a test may panic
 
 mod support;
 
 use std::process::{Command, Output, Stdio};
+use std::sync::{Mutex, PoisonError};
 use support::{installed, skip};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// What the script says, unless it may not look.
-fn run(script: &str, arguments: &[&str]) -> Option<String> {
+/// Several of them at once only make each other slow.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// What the script says when it has seen enough, unless it may not look.
+fn run(script: &str, arguments: &[&str], enough: impl Fn(&str) -> bool) -> Option<String> {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut says = String::new();
+    for seconds in ["1", "5", "20", "80"] {
+        says = run_for(seconds, script, arguments)?;
+        if enough(&says) {
+            return Some(says);
+        }
+    }
+    panic!("{script} does not see enough:\n{says}");
+}
+
+/// What the script says when it has looked for so long, unless it may not look.
+fn run_for(seconds: &str, script: &str, arguments: &[&str]) -> Option<String> {
     let mut command = Command::new(format!("{ROOT}/scripts/{script}"));
-    command.args(arguments).args(["--seconds", "1"]).stdin(Stdio::null());
+    command.args(arguments).args(["--seconds", seconds]).stdin(Stdio::null());
     command.env("PUSHV", env!("CARGO_BIN_EXE_pushv"));
     let Output { status, stdout, stderr } = command.output().unwrap();
     let (says, why) = (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
@@ -28,11 +48,10 @@ fn run(script: &str, arguments: &[&str]) -> Option<String> {
     Some(says.into_owned())
 }
 
-/// The number in front of, or behind, the name of a call, in whatever table.
+/// The number in front of, or behind, the name of a call, in whatever table; 0 if it is in none.
 fn calls(table: &str, name: &str) -> u64 {
     let mut lines = table.lines().filter(|line| !line.contains("bytes_per_write"));
-    let line = lines.find(|line| line.contains(name));
-    let line = line.unwrap_or_else(|| panic!("no {name} in\n{table}"));
+    let Some(line) = lines.find(|line| line.contains(name)) else { return 0 };
     let numbers = line.split_whitespace().filter_map(|word| word.parse::<f64>().ok());
     numbers.fold(0.0, f64::max) as u64
 }
@@ -43,9 +62,9 @@ fn strace_sees_the_writes() {
         return;
     }
     // Without a choice it is the first that is installed.
-    if let Some(table) = run("trace_syscalls.sh", &[]) {
-        assert!(table.contains("usecs/call") && calls(&table, "sendto") > 100, "{table}");
-    }
+    run("trace_syscalls.sh", &[], |table| {
+        table.contains("usecs/call") && calls(table, "sendto") > 100
+    });
 }
 
 #[test]
@@ -53,9 +72,8 @@ fn perf_counts_the_writes() {
     if installed(&["perf"]).is_none() {
         return;
     }
-    if let Some(table) = run("trace_syscalls.sh", &["--perf", "--write-path", "writev"]) {
-        assert!(calls(&table, "writev") > 100, "{table}");
-    }
+    let writev = ["--perf", "--write-path", "writev"];
+    run("trace_syscalls.sh", &writev, |table| calls(table, "writev") > 100);
 }
 
 #[test]
@@ -63,10 +81,22 @@ fn bpftrace_measures_the_writes() {
     if installed(&["bpftrace"]).is_none() {
         return;
     }
-    if let Some(table) = run("trace_syscalls.sh", &["--bpftrace"]) {
-        assert!(calls(&table, "sys_exit_sendto") > 100, "{table}");
-        assert!(table.contains("bytes_per_write") && table.contains("[128, 256)"), "{table}");
-    }
+    let enough = |table: &str| calls(table, "sys_exit_sendto") > 100;
+    let Some(table) = run("trace_syscalls.sh", &["--bpftrace"], enough) else { return };
+    // Each call carries one event of the load, or several if the server was late. A call that found
+    // no room is not in the histogram.
+    let (_, histogram) = table.split_once("@bytes_per_write[").unwrap();
+    let buckets = histogram.lines().skip(1).take_while(|line| line.starts_with('['));
+    let buckets: Vec<(&str, u64)> = buckets
+        .map(|line| line.split_once(')').unwrap())
+        .map(|(bounds, rest)| (bounds, rest.split_whitespace().next().unwrap().parse().unwrap()))
+        .filter(|(_, count)| *count > 0)
+        .collect();
+    let sum: u64 = buckets.iter().map(|(_, count)| count).sum();
+    assert!((100..=calls(&table, "sys_exit_sendto")).contains(&sum), "{table}");
+    let least: u64 =
+        buckets[0].0.trim_start_matches('[').split(',').next().unwrap().parse().unwrap();
+    assert!(least >= 128, "{table}");
 }
 
 #[test]
@@ -75,11 +105,16 @@ fn the_path_through_the_kernel_is_drawn() {
         return;
     }
     let svg = format!("{}/kernel_path.svg", env!("CARGO_TARGET_TMPDIR"));
-    let Some(table) = run("kernel_path.sh", &["--out", &svg]) else { return };
-    for layer in ["TCP, sendmsg", "receive (softirq)", "user space"] {
-        let line = table.lines().find(|line| line.contains(layer)).unwrap();
-        let share: f64 = line.split_whitespace().next().unwrap().parse().unwrap();
-        assert!(share > 0.0, "{table}");
+    let share = |table: &str, layer: &str| -> f64 {
+        let line = table.lines().find(|line| line.contains(layer));
+        line.map_or(0.0, |line| line.split_whitespace().next().unwrap().parse().unwrap())
+    };
+    let seen = run("kernel_path.sh", &["--out", &svg], |table| {
+        let layers = ["TCP, sendmsg", "receive (softirq)", "user space"];
+        layers.iter().all(|layer| share(table, layer) > 0.0)
+    });
+    if seen.is_none() {
+        return;
     }
     let drawing = std::fs::read_to_string(svg).unwrap();
     assert!(drawing.starts_with("<svg ") && drawing.ends_with("</svg>\n"), "{drawing}");
@@ -93,7 +128,7 @@ fn pictures_of_the_live_page_are_taken() {
         return;
     }
     let directory = env!("CARGO_TARGET_TMPDIR");
-    run("screenshot.sh", &["--out", directory]).unwrap();
+    run("screenshot.sh", &["--out", directory], |_| true).unwrap();
     for (name, width) in [("live.png", 1280), ("live-dark-phone.png", 720)] {
         let png = std::fs::read(format!("{directory}/{name}")).unwrap();
         assert!(png.starts_with(b"\x89PNG\r\n\x1a\n"), "{name}");
