@@ -10,6 +10,7 @@
 //! * [`looks`]: what one look tells by comparison with an earlier one.
 //! * [`survey`]: all streams at one moment.
 //! * [`stamps`]: how long single writes take to be sent and acknowledged.
+//! * [`usage`]: what the whole process has used.
 //! * `metrics`: all of it as OpenMetrics text (feature `admin`).
 
 pub mod counters;
@@ -21,4 +22,5 @@ pub mod metrics;
 pub mod stamps;
 pub mod survey;
 pub mod tcp_info;
+pub mod usage;
 pub mod verdict;

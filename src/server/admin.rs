@@ -183,6 +183,7 @@ impl<P: Platform> Server<P> {
 
     /// The state for the metrics.
     fn snapshot(&self) -> Snapshot {
+        let usage = self.platform.usage();
         let mut snapshot = Snapshot {
             counters: self.counters.clone(),
             connections: self.admission.public(),
@@ -193,9 +194,9 @@ impl<P: Platform> Server<P> {
             events_evicted: self.events_evicted(),
             now_ns: self.now_ns,
             survey: self.survey(),
-            cpu_s: crate::sys::thread_cpu_time().map_or(0.0, |time| time.as_secs_f64()),
-            allocations: crate::sys::allocator::allocations(),
-            resident_bytes: resident_bytes(),
+            cpu_s: usage.cpu_s,
+            allocations: usage.allocations,
+            resident_bytes: usage.resident_bytes,
             ..Snapshot::default()
         };
         let public = self.connections.iter().filter(|(_, one)| one.door == Door::Public);
@@ -285,13 +286,6 @@ pub(super) fn shown(knob: &knobs::Knob, config: &Config) -> (String, Value) {
         Shown::Text(text) => text.into(),
     };
     (knob.name.into(), value)
-}
-
-/// Resident memory, from the second field of `/proc/self/statm` (proc(5)); 0 if it cannot be read.
-pub(super) fn resident_bytes() -> u64 {
-    let pages =
-        || std::fs::read_to_string("/proc/self/statm").ok()?.split(' ').nth(1)?.parse::<u64>().ok();
-    pages().unwrap_or(0) * crate::sys::page_bytes()
 }
 
 const NOT_FOUND: &str = "there is /, /metrics, /knobs, /topics, /connections, /connections/ID, /live, /healthz and /readyz";

@@ -145,7 +145,7 @@ impl<P: Platform> Server<P> {
                 .into_iter()
                 .collect::<Map<String, Value>>(),
             "memory": {
-                "resident_bytes": super::admin::resident_bytes(),
+                "resident_bytes": self.platform.usage().resident_bytes,
                 "kernel_bytes": survey.memory_per_stream_bytes().map(|bytes| bytes * streams as u64),
                 "log_bytes": self.hub.memory().used_bytes,
                 "logs_bytes_max": self.config.limits.logs_bytes_max,

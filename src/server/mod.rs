@@ -53,6 +53,7 @@ pub use publish::OwnedEvent;
 
 use crate::config::{Config, knobs};
 use crate::observe::counters::{CloseReason, Counters, STALL_NS};
+use crate::observe::usage::Usage;
 use crate::push::hub::Hub;
 use crate::send::adapt::{Controller, Signals};
 use crate::send::drain::Workspace;
@@ -81,6 +82,10 @@ pub trait Platform {
     /// Nanoseconds since 1970, by the clock of the kernel's stamps.
     fn unix_ns(&self) -> u64 {
         self.unix_s() * 1_000_000_000
+    }
+    /// What the process has used so far.
+    fn usage(&self) -> Usage {
+        Usage::default()
     }
 }
 
