@@ -170,3 +170,20 @@ fn a_stop_does_not_wait() {
     half.expect_end();
     server.join();
 }
+
+#[test]
+fn a_drain_can_be_watched_from_its_beginning_to_its_end() {
+    let server = Server::start(&[("drain_ms", "3600000")]);
+    let mut half = server.connect();
+    half.send("POST /events/a HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n");
+    half.send("Expect: 100-continue\r\n\r\n");
+    half.take_through(b"100 Continue\r\n\r\n"); // from now on it holds the drain up
+    server.handle.send(Command::Drain).unwrap();
+    // Each question is asked over a connection of its own.
+    while server.admin_get("/readyz").status != 503 {}
+    assert!(server.admin_get("/metrics").text().ends_with("# EOF\n"));
+    half.send("last");
+    assert_eq!(half.answer().status, 200);
+    drop(half);
+    server.join();
+}

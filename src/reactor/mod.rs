@@ -98,7 +98,7 @@ impl Reactor {
     }
 
     fn addresses(&self, door: Door) -> impl Iterator<Item = SocketAddr> {
-        let acceptors = self.turns.acceptors().iter();
+        let acceptors = self.turns.acceptors();
         acceptors.filter(move |acceptor| acceptor.door() == door).map(|own| own.queue().address())
     }
 
@@ -198,21 +198,21 @@ impl Reactor {
         while let Some(command) = self.inbox.command() {
             self.obey(command);
         }
-        for _ in 0..EVENTS_PER_TURN {
-            if self.turns.server.is_lagging() {
-                return;
-            }
-            let Some(event) = self.inbox.event() else { return };
-            if let Err(why) = self.turns.server.publish(&event) {
-                log::warn!("a feed's event for topic {:?} is refused: {why}", event.topic);
-            }
-        }
+        let Reactor { turns, inbox, .. } = self;
+        turns.publish(
+            || inbox.event(),
+            |event, published| {
+                if let Err(why) = published {
+                    log::warn!("a feed's event for topic {:?} is refused: {why}", event.topic);
+                }
+            },
+        );
     }
 
     fn accept(&mut self) {
         let knobs = &self.turns.server.config().delivery.socket;
         if std::mem::replace(&mut self.maxseg_bytes, knobs.maxseg_bytes) != knobs.maxseg_bytes {
-            self.turns.acceptors().iter().for_each(|acceptor| acceptor.queue().apply(knobs));
+            self.turns.acceptors().for_each(|acceptor| acceptor.queue().apply(knobs));
         }
         // For reading and writing both, and never changed: see the module's text.
         let interest = Interest::READABLE | Interest::WRITABLE;
@@ -254,5 +254,3 @@ const _: () = assert!(CONNECTIONS_CEILING < ACCEPTORS_FROM);
 /// a configuration file that is read again.
 const DESCRIPTORS_RESERVED: usize = 32;
 const READINESS_PER_TURN: usize = 1024;
-/// Feeds' events taken before the connections have their turn again.
-const EVENTS_PER_TURN: usize = 256;

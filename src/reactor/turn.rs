@@ -5,14 +5,15 @@
 //! [reactor](super) has `epoll`, the simulated world its own idea of it, and both run this.
 
 use super::acceptor::{Acceptor, Queue};
-use crate::server::{Door, Platform, Server, Token};
+use crate::server::{Door, OwnedEvent, Platform, Server, Token};
 use std::time::Duration;
 use std::{fmt, io};
 
 /// A server and the queues that it accepts from.
 pub(crate) struct Turns<P: Platform, Q> {
     pub(crate) server: Server<P>,
-    acceptors: Vec<Acceptor<Q>>,
+    /// By the numbers under which they were registered; one that is closed leaves its place empty.
+    acceptors: Vec<Option<Acceptor<Q>>>,
 }
 
 /// What was reported of a socket.
@@ -32,11 +33,12 @@ pub(crate) struct Readiness {
 
 impl<P: Platform, Q: Queue<Socket = P::Socket>> Turns<P, Q> {
     pub(crate) fn new(server: Server<P>, acceptors: Vec<Acceptor<Q>>) -> Turns<P, Q> {
-        Turns { server, acceptors }
+        Turns { server, acceptors: acceptors.into_iter().map(Some).collect() }
     }
 
-    pub(crate) fn acceptors(&self) -> &[Acceptor<Q>] {
-        &self.acceptors
+    /// The acceptors that are open.
+    pub(crate) fn acceptors(&self) -> impl Iterator<Item = &Acceptor<Q>> {
+        self.acceptors.iter().flatten()
     }
 
     /// Begins a turn.
@@ -48,7 +50,7 @@ impl<P: Platform, Q: Queue<Socket = P::Socket>> Turns<P, Q> {
     /// Acts on readiness of a connection or a listener.
     pub(crate) fn dispatch(&mut self, ready: Readiness) {
         if let Some(nth) = slot_of(ready.token).checked_sub(ACCEPTORS_FROM) {
-            if let Some(acceptor) = self.acceptors.get_mut(nth) {
+            if let Some(Some(acceptor)) = self.acceptors.get_mut(nth) {
                 acceptor.note_ready();
             }
             return;
@@ -75,11 +77,12 @@ impl<P: Platform, Q: Queue<Socket = P::Socket>> Turns<P, Q> {
     ) {
         let Turns { server, acceptors } = self;
         if !server.accepts() {
-            acceptors.retain(|acceptor| acceptor.door() == Door::Admin);
+            let public = |acceptor: &mut Acceptor<Q>| acceptor.door() == Door::Public;
+            acceptors.iter_mut().for_each(|place| drop(place.take_if(public)));
         }
         let batch = server.config().turn.accept_batch;
         let mut stalled = false;
-        for acceptor in acceptors {
+        for acceptor in acceptors.iter_mut().flatten() {
             let now_ns = server.now_ns();
             while let Some((socket, peer)) = acceptor.next(batch, now_ns, server.counters_mut()) {
                 let Some(token) = server.open(socket, peer, acceptor.door()) else { continue };
@@ -96,6 +99,22 @@ impl<P: Platform, Q: Queue<Socket = P::Socket>> Turns<P, Q> {
         server.set_accept_stalled(stalled);
     }
 
+    /// Publishes events that feeds have handed over, for as long as readers keep up with them. `next`
+    /// gives the next event, and `done` is told what became of it.
+    pub(crate) fn publish(
+        &mut self,
+        mut next: impl FnMut() -> Option<OwnedEvent>,
+        mut done: impl FnMut(&OwnedEvent, Result<(), String>),
+    ) {
+        for _ in 0..EVENTS_PER_TURN {
+            if self.server.is_lagging() {
+                return;
+            }
+            let Some(event) = next() else { return };
+            done(&event, self.server.publish(&event));
+        }
+    }
+
     /// Ends a turn.
     pub(crate) fn end(&mut self) {
         self.server.end_turn();
@@ -104,7 +123,7 @@ impl<P: Platform, Q: Queue<Socket = P::Socket>> Turns<P, Q> {
     /// How long to wait for readiness; `None` if for ever.
     pub(crate) fn timeout(&self) -> Option<Duration> {
         let now_ns = self.server.now_ns();
-        let retries = self.acceptors.iter().filter_map(|acceptor| acceptor.until_retry(now_ns));
+        let retries = self.acceptors().filter_map(|acceptor| acceptor.until_retry(now_ns));
         retries.chain(self.server.until_next_turn()).min()
     }
 }
@@ -129,6 +148,8 @@ pub(crate) fn slot_of(number: usize) -> usize {
     number as u32 as usize
 }
 
+/// Feeds' events taken before the connections have their turn again.
+const EVENTS_PER_TURN: usize = 256;
 /// Slots at the end of the key space are not connections': these are the acceptors'.
 pub(crate) const ACCEPTORS_FROM: usize = 1 << 31;
 const _: () = assert!(size_of::<usize>() == 8, "a number is a slot and a generation");
