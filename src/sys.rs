@@ -121,6 +121,21 @@ pub fn duplicate(descriptor: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(new) })
 }
 
+/// Whether a write to `descriptor` would not wait now, or would fail at once (`poll(2)`).
+///
+/// # Errors
+/// As the call.
+pub fn is_writable(descriptor: &impl AsRawFd) -> io::Result<bool> {
+    let (wanted, at_once) = (libc::POLLOUT, 0);
+    let mut poll = libc::pollfd { fd: descriptor.as_raw_fd(), events: wanted, revents: 0 };
+    // SAFETY: `poll` is one valid `pollfd`, as the call is told, which it fills in.
+    match unsafe { libc::poll(&raw mut poll, 1, at_once) } {
+        -1 => Err(io::Error::last_os_error()),
+        // An error or a hangup of the other side is told by the write.
+        _ => Ok(poll.revents != 0),
+    }
+}
+
 /// The size of a page of memory, in bytes (`_SC_PAGESIZE`, sysconf(3)).
 pub fn page_bytes() -> u64 {
     // SAFETY: the call has no preconditions.
@@ -277,6 +292,20 @@ mod tests {
         std::fs::File::from(copy).read_to_string(&mut text).unwrap();
         assert!(!text.is_empty());
         assert_eq!(duplicate(-1).unwrap_err().raw_os_error(), Some(libc::EBADF));
+    }
+
+    #[test]
+    fn a_full_pipe_is_not_writable() {
+        use std::io::{Read as _, Write as _};
+        let (mut reader, mut writer) = io::pipe().unwrap();
+        assert!(is_writable(&writer).unwrap());
+        // All that a pipe holds unless it was resized (pipe(7)).
+        writer.write_all(&[0; 65_536]).unwrap();
+        assert!(!is_writable(&writer).unwrap());
+        reader.read_exact(&mut [0; 65_536]).unwrap();
+        assert!(is_writable(&writer).unwrap());
+        drop(reader);
+        assert!(is_writable(&writer).unwrap(), "the write fails at once");
     }
 
     #[test]

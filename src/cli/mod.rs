@@ -4,6 +4,7 @@
 
 mod lab;
 mod load;
+mod logging;
 mod serve;
 mod service;
 mod settings;

@@ -1,13 +1,14 @@
 //! `pushv serve`.
 
 use super::settings::{self, Sources};
-use super::{Failure, service};
+use super::{Failure, logging, service};
 use clap::{Arg, ArgMatches, Command as Subcommand};
 use pushv::feed::{self, Clock, Lines};
+use pushv::observe::outlet::Outlet;
 use pushv::reactor::{Command, Gone, Handle, Reactor};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::low_level::pipe;
-use std::io::{self, Write as _};
+use std::io;
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::thread;
@@ -36,7 +37,7 @@ pub fn command() -> Subcommand {
 /// Runs the server until it has drained.
 pub fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let filter = matches.get_one::<String>(LOG).map_or("info", String::as_str);
-    env_logger::Builder::new().parse_filters(filter).init();
+    logging::start(filter).map_err(Failure::Usage)?;
     let mut sources = Sources::new(matches);
     let inherited = service::inherited().map_err(Failure::Usage)?;
     if !inherited.public.is_empty() {
@@ -65,7 +66,11 @@ pub fn run(matches: &ArgMatches) -> Result<(), Failure> {
         feed::start(lines, reactor.handle()).map_err(failed)?;
     }
     service::notify("READY=1");
-    reactor.run().map_err(failed)
+    reactor.run().map_err(|error| {
+        // Not by way of `main`, which waits for standard error to take it.
+        log::error!("{error}");
+        Failure::Silent
+    })
 }
 
 fn joined(addresses: &[SocketAddr]) -> String {
@@ -74,7 +79,6 @@ fn joined(addresses: &[SocketAddr]) -> String {
 
 /// Prints where the server listens: the first lines of standard output, for scripts.
 fn announce(reactor: &Reactor, demo: bool) {
-    let mut out = io::stdout().lock();
     let mut lines = String::new();
     for address in reactor.public_addresses() {
         lines += &format!("listening http://{address}\n");
@@ -85,9 +89,10 @@ fn announce(reactor: &Reactor, demo: bool) {
     if let Some(address) = reactor.public_addresses().first().filter(|_| demo) {
         lines += &format!("try curl -N http://{address}/events/clock\nor open http://{address}/\n");
     }
-    // Standard output may be closed; the server serves all the same.
-    if out.write_all(lines.as_bytes()).and_then(|()| out.flush()).is_err() {
-        log::info!("standard output is closed");
+    // Standard output may be closed, or not be read. The server serves all the same.
+    let announced = Outlet::new(io::stdout()).is_ok_and(|mut out| out.line(lines.as_bytes()));
+    if !announced {
+        log::info!("standard output takes no announcement");
     }
 }
 

@@ -51,6 +51,8 @@ pub struct Snapshot {
     pub cpu_s: f64,
     /// Allocations of the reactor's thread; 0 if the program's allocator does not count.
     pub allocations: u64,
+    /// [`outlet::lines_dropped`](super::outlet::lines_dropped).
+    pub log_lines_dropped: u64,
     /// Resident memory of the process, in bytes.
     pub resident_bytes: u64,
 }
@@ -301,6 +303,8 @@ impl Snapshot {
         out.counter_of("cpu", help, Some(&Unit::Seconds), self.cpu_s)?;
         let help = "Allocations of the reactor's thread; 0 if nobody counts them";
         out.counter("allocations", help, self.allocations)?;
+        let help = "Lines of the log that standard error did not take at once";
+        out.counter("log_lines_dropped", help, self.log_lines_dropped)?;
         out.gauge(
             "resident",
             "Resident memory of the process",

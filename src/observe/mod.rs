@@ -11,6 +11,7 @@
 //! * [`survey`]: all streams at one moment.
 //! * [`stamps`]: how long single writes take to be sent and acknowledged.
 //! * [`usage`]: what the whole process has used.
+//! * [`outlet`]: log lines that never wait for their reader.
 //! * `metrics`: all of it as OpenMetrics text (feature `admin`).
 
 pub mod counters;
@@ -19,6 +20,7 @@ pub mod ladder;
 pub mod looks;
 #[cfg(feature = "admin")]
 pub mod metrics;
+pub mod outlet;
 pub mod stamps;
 pub mod survey;
 pub mod tcp_info;

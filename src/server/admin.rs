@@ -197,6 +197,7 @@ impl<P: Platform> Server<P> {
             cpu_s: usage.cpu_s,
             allocations: usage.allocations,
             resident_bytes: usage.resident_bytes,
+            log_lines_dropped: crate::observe::outlet::lines_dropped(),
             ..Snapshot::default()
         };
         let public = self.connections.iter().filter(|(_, one)| one.door == Door::Public);

@@ -330,8 +330,14 @@ impl<P: Platform> Server<P> {
         let mut adopted: Vec<String> = knobs::differences(&self.config, &config)
             .map(|(knob, value)| format!("{}={value}", knob.name))
             .collect();
-        if config.topics != self.config.topics {
-            adopted.push(format!("topics={:?}", config.topics));
+        let before = &self.config.topics;
+        for (topic, knobs) in
+            config.topics.iter().filter(|&(topic, knobs)| before.get(topic) != Some(knobs))
+        {
+            adopted.push(format!("topic={topic:?} {knobs:?}"));
+        }
+        for topic in before.keys().filter(|topic| !config.topics.contains_key(*topic)) {
+            adopted.push(format!("topic={topic:?} {{}}"));
         }
         if !adopted.is_empty() {
             log::info!("knobs changed {}", adopted.join(" "));
