@@ -43,9 +43,7 @@ pub struct Outcome {
     /// The server, if it was asked: before the first connection, before the first event, and at
     /// the end.
     pub samples: Option<[Sample; 3]>,
-    /// Streams that were open when the run began.
-    pub open: usize,
-    /// How long it took to open them.
+    /// How long it took to open the streams.
     pub opening: Duration,
 }
 
@@ -309,7 +307,6 @@ impl<'p> Run<'p> {
             intervals: self.intervals,
             end: self.end,
             samples: self.samples.try_into().ok(),
-            open: self.open,
             opening: self.opening,
         })
     }

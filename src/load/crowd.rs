@@ -1,5 +1,6 @@
 //! The subscribers of one process: opened, read, dropped, opened again.
 
+use super::notice::Topics;
 use super::payload::Known;
 use super::plan::{Plan, Reader};
 use super::subscriber::{Phase, Received, Shared, Subscriber};
@@ -48,6 +49,9 @@ impl Crowd {
         let timeout = Duration::from_millis(plan.connect_timeout_ms);
         let address =
             url.reachable_address(timeout).map_err(|error| format!("{}: {error}", plan.url))?;
+        let published =
+            plan.publish.as_ref().map(|publish| Url::parse(&publish.url)).transpose()?;
+        let topics = Topics::of(&url.target, published.as_ref().map(|url| &*url.target));
         let data_bytes = plan.publish.as_ref().map(|publish| publish.data_bytes);
         Ok(Crowd {
             registry,
@@ -66,6 +70,7 @@ impl Crowd {
                 tally: Tally::default(),
                 known: Known::new(data_bytes.unwrap_or(0)),
                 limits: limits(&plan),
+                topics,
                 data_bytes,
                 measured_from_ns: u64::MAX,
                 running: false,
@@ -109,13 +114,20 @@ impl Crowd {
         }
     }
 
-    /// How many subscribers, from the first one on, have got all of so many `events`, or never will.
-    /// The first `known` of them are known to.
+    /// How many subscribers, from the first one on, need not be waited for: they have got all of so
+    /// many `events`, or never will; of a run that only listens, they have a stream. Of the first
+    /// `known` of them this is known.
     pub fn finished(&self, events: u64, known: usize) -> usize {
-        let waits = |subscriber: &&Subscriber| {
-            subscriber.phase != Phase::Gone && !subscriber.checker.has_all(events)
-        };
+        let waits = |one: &&Subscriber| one.phase != Phase::Gone && self.lacks(one, events);
         known + self.subscribers[known..].iter().take_while(|one| !waits(one)).count()
+    }
+
+    /// Whether a subscriber has not got all that it is to get.
+    fn lacks(&self, subscriber: &Subscriber, events: u64) -> bool {
+        match self.shared.data_bytes {
+            Some(_) => !subscriber.checker.has_all(events),
+            None => subscriber.phase != Phase::Open,
+        }
     }
 
     /// How many there are.
@@ -123,12 +135,19 @@ impl Crowd {
         self.subscribers.len()
     }
 
-    /// Counts as missing what has not come of so many `events`.
+    /// Counts as missing what has not come of so many `events` to those who have a stream.
     pub fn count_what_has_not_come(&mut self, events: u64) {
-        let tally = &mut self.shared.tally;
-        for (nth, subscriber) in self.subscribers.iter_mut().enumerate() {
+        for nth in 0..self.subscribers.len() {
+            let phase = self.subscribers[nth].phase;
+            if phase == Phase::Gone {
+                continue; // it takes no part
+            }
+            let has_stream = phase == Phase::Open;
+            let is_away = !has_stream && self.lacks(&self.subscribers[nth], events);
+            let (tally, subscriber) = (&mut self.shared.tally, &mut self.subscribers[nth]);
+            tally.away += u64::from(is_away);
             let before = tally.offences.missing;
-            subscriber.checker.finish(events, &mut tally.offences);
+            subscriber.checker.finish(events, has_stream, &mut tally.offences);
             let missing = tally.offences.missing - before;
             if missing > 0 {
                 tally.note_offence(|| {
@@ -141,7 +160,11 @@ impl Crowd {
     /// Everything that was counted.
     pub fn take_tally(&mut self) -> Tally {
         let mut tally = std::mem::take(&mut self.shared.tally);
-        tally.told_lost = self.subscribers.iter().map(|one| one.checker.told_lost).sum();
+        for Subscriber { checker, .. } in &self.subscribers {
+            tally.told_lost += checker.told_lost;
+            tally.overtold += checker.overtold;
+            tally.unchecked += checker.unchecked;
+        }
         tally
     }
 

@@ -45,12 +45,14 @@ impl Report {
         if offences.count() > 0 {
             writeln!(
                 f,
-                "offences: {} missing, {} repeated, {} out of order, {} altered, {} malformed",
+                "offences: {} missing, {} repeated, {} out of order, {} altered, {} malformed, \
+                 {} misreported",
                 offences.missing,
                 offences.repeated,
                 offences.reordered,
                 offences.altered,
-                offences.malformed
+                offences.malformed,
+                offences.misreported
             )?;
         }
         if let Some(first) = &self.first_offence {
@@ -69,7 +71,12 @@ impl fmt::Display for Connections {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} of {} streams open", self.open, self.wanted)?;
         write!(f, ", opened at {:.0} per second", self.per_s)?;
-        for (count, what) in [(self.lost, "lost"), (self.reconnected, "opened again")] {
+        let counts = [
+            (self.lost, "lost"),
+            (self.reconnected, "opened again"),
+            (self.away, "away at the end"),
+        ];
+        for (count, what) in counts {
             if count > 0 {
                 write!(f, ", {count} {what}")?;
             }
@@ -96,7 +103,7 @@ impl fmt::Display for Published {
 
 impl fmt::Display for Deliveries {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.count == 0 {
+        if self.count == 0 && self.gaps + self.unchecked == 0 {
             return writeln!(f, "no event was received");
         }
         write!(
@@ -106,6 +113,13 @@ impl fmt::Display for Deliveries {
         )?;
         if self.gaps > 0 {
             write!(f, "; {} gap notices told of {} lost events", self.gaps, self.told_lost)?;
+        }
+        if self.unchecked > 0 {
+            write!(
+                f,
+                "; {} could not be checked: their subscribers had no stream, or no id to come back with",
+                self.unchecked
+            )?;
         }
         writeln!(f)
     }

@@ -15,6 +15,7 @@
 //!
 //! * [`plan`]: what is to be done.
 //! * [`payload`]: an event that proves itself.
+//! * [`notice`]: what a server says that is lost.
 //! * [`checker`]: what one subscriber has seen, and what is wrong with it.
 //! * [`tally`]: what is counted, and how the tallies of several processes are added up.
 //! * `subscriber`, `publisher`: the two kinds of connections. `crowd`: all subscribers of a
@@ -31,6 +32,7 @@ pub mod coordinator;
 mod crowd;
 mod human;
 pub mod message;
+pub mod notice;
 pub mod payload;
 pub mod plan;
 mod publisher;

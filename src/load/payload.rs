@@ -25,11 +25,11 @@ pub struct Stamp {
 /// What is found in an event's data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Found {
-    /// An event of some run, as it was published.
+    /// An event of this run, as it was published.
     Whole(Stamp),
-    /// Something that was one.
+    /// Something that was an event of some run.
     Altered,
-    /// Something else.
+    /// Something else, also a whole event of another run.
     Foreign,
 }
 
@@ -50,8 +50,8 @@ pub fn write(stamp: Stamp, bytes: usize, out: &mut Vec<u8>) {
     debug_assert_eq!(out.len() - begin, bytes);
 }
 
-/// Looks for an event of `bytes` bytes in `data`.
-pub fn find(data: &[u8], bytes: usize) -> Found {
+/// Looks in `data` for an event of run `run`, whose events have `bytes` bytes.
+pub fn find(data: &[u8], run: u32, bytes: usize) -> Found {
     // Nearly always it is all there is.
     let begin = match data.starts_with(MARK) {
         true => 0,
@@ -60,18 +60,35 @@ pub fn find(data: &[u8], bytes: usize) -> Found {
             None => return Found::Foreign,
         },
     };
-    let Some(event) = data[begin..].get(..bytes) else { return Found::Altered };
-    let (stamped, crc) = event.split_at(bytes - CRC_BYTES);
-    let read = |field: Range<usize>| number(&event[field]);
-    let fields = (read(RUN), read(SEQ), read(INTENDED), number(&crc[..CRC_BYTES - 1]));
-    match fields {
-        (Some(run), Some(seq), Some(intended_ns), Some(crc))
-            if crc32fast::hash(stamped) == crc as u32 =>
-        {
-            Found::Whole(Stamp { run: run as u32, seq, intended_ns })
-        }
-        _ => Found::Altered,
+    let data = &data[begin..];
+    match data.get(..bytes).and_then(read) {
+        Some(stamp) if stamp.run == run => Found::Whole(stamp),
+        Some(_) => Found::Foreign,
+        None => match read(without_wrapping(data)) {
+            Some(stamp) if stamp.run != run => Found::Foreign,
+            _ => Found::Altered,
+        },
     }
+}
+
+/// The stamp of an event, if it is whole.
+fn read(event: &[u8]) -> Option<Stamp> {
+    if event.len() < BYTES_MIN {
+        return None;
+    }
+    let (stamped, crc) = event.split_at(event.len() - CRC_BYTES);
+    let read = |field: Range<usize>| number(&event[field]);
+    let (run, seq, intended_ns) = (read(RUN)?, read(SEQ)?, read(INTENDED)?);
+    let whole = number(&crc[..CRC_BYTES - 1])? == u64::from(crc32fast::hash(stamped));
+    whole.then_some(Stamp { run: run as u32, seq, intended_ns })
+}
+
+/// The front of `data` up to the last dot before what no event has in it: what an event of unknown
+/// length is, if it is one.
+fn without_wrapping(data: &[u8]) -> &[u8] {
+    let of_an_event = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'.';
+    let front = &data[..data.iter().position(|byte| !of_an_event(byte)).unwrap_or(data.len())];
+    &front[..front.iter().rposition(|&byte| byte == b'.').map_or(0, |dot| dot + 1)]
 }
 
 /// Events that have been found whole, so that the same bytes need not be proven once more for every
@@ -147,7 +164,8 @@ const PADDING: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789";
 mod tests {
     use super::*;
 
-    const STAMP: Stamp = Stamp { run: 0x5f3a_9c01, seq: 42, intended_ns: 0xf3b_5c2d_8e10 };
+    const RUN: u32 = 0x5f3a_9c01;
+    const STAMP: Stamp = Stamp { run: RUN, seq: 42, intended_ns: 0xf3b_5c2d_8e10 };
 
     fn event(bytes: usize) -> Vec<u8> {
         let mut out = Vec::new();
@@ -160,12 +178,12 @@ mod tests {
         for bytes in BYTES_MIN..BYTES_MIN + 100 {
             let event = event(bytes);
             assert_eq!(event.len(), bytes);
-            assert_eq!(find(&event, bytes), Found::Whole(STAMP));
+            assert_eq!(find(&event, RUN, bytes), Found::Whole(STAMP));
             let wrapped = [b"{\"topic\":\"pushv\",\"data\":\"", &event[..], b"\"}"].concat();
-            assert_eq!(find(&wrapped, bytes), Found::Whole(STAMP));
+            assert_eq!(find(&wrapped, RUN, bytes), Found::Whole(STAMP));
         }
-        assert_eq!(find(b"", 100), Found::Foreign);
-        assert_eq!(find(b"heartbeat", 100), Found::Foreign);
+        assert_eq!(find(b"", RUN, 100), Found::Foreign);
+        assert_eq!(find(b"heartbeat", RUN, 100), Found::Foreign);
     }
 
     /// Any byte changed, any byte missing.
@@ -175,10 +193,29 @@ mod tests {
         for at in MARK.len()..event.len() - 1 {
             let mut altered = event.clone();
             altered[at] ^= 1;
-            assert_eq!(find(&altered, 120), Found::Altered, "byte {at}");
+            assert_eq!(find(&altered, RUN, 120), Found::Altered, "byte {at}");
             altered.remove(at);
-            assert_eq!(find(&altered, 120), Found::Altered, "without byte {at}");
+            assert_eq!(find(&altered, RUN, 120), Found::Altered, "without byte {at}");
         }
+    }
+
+    /// Whatever length that run's events have, and whatever stands around them; but what was altered
+    /// on the way proves nothing.
+    #[test]
+    fn events_of_other_runs_are_foreign() {
+        for bytes in BYTES_MIN..BYTES_MIN + 100 {
+            let event = event(bytes);
+            let wrapped = [b"{\"data\":\"", &event[..], b"\",\"n\":1}"].concat();
+            for data in [&event, &wrapped] {
+                assert_eq!(find(data, RUN ^ 1, 100), Found::Foreign, "{bytes}");
+            }
+            for at in MARK.len()..event.len() - 1 {
+                let mut altered = event.clone();
+                altered[at] ^= 1;
+                assert_eq!(find(&altered, RUN ^ 1, 100), Found::Altered, "byte {at} of {bytes}");
+            }
+        }
+        assert_eq!(find(&event(90), RUN, 100), Found::Altered, "this run's have another length");
     }
 
     #[test]

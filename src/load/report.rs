@@ -65,6 +65,8 @@ pub struct Connections {
     pub lost: u64,
     /// How many streams began again, after a loss or by churn.
     pub reconnected: u64,
+    /// How many were waited for in vain at the end: their streams had ended and did not begin again.
+    pub away: u64,
     /// Why the first failed or was lost.
     pub first_failure: Option<String>,
     /// From the beginning of a connection to the head of its stream.
@@ -104,6 +106,9 @@ pub struct Deliveries {
     pub gaps: u64,
     /// See `gaps`.
     pub told_lost: u64,
+    /// Events that subscribers may have missed without a fault of the server's, and that this run
+    /// therefore says nothing about: they had no stream, or had come back without an id.
+    pub unchecked: u64,
 }
 
 /// The generator.
@@ -171,6 +176,7 @@ impl Report {
     /// The report of a run.
     pub fn new(plan: &Plan, outcome: &Outcome) -> Report {
         let tally = &outcome.tally;
+        let open = tally.opened as usize;
         let wall_s = tally.wall_ns.max(1) as f64 / 1e9;
         let deliveries = tally.deliveries.max(1) as f64;
         let publish = plan.publish.as_ref();
@@ -194,11 +200,12 @@ impl Report {
             verdict: "ok",
             connections: Connections {
                 wanted: plan.connections,
-                open: outcome.open,
-                per_s: outcome.open as f64 / outcome.opening.as_secs_f64().max(1e-9),
+                open,
+                per_s: open as f64 / outcome.opening.as_secs_f64().max(1e-9),
                 failed: tally.failed,
                 lost: tally.lost,
                 reconnected: tally.reconnected,
+                away: tally.away,
                 first_failure: tally.first_failure.clone(),
                 connect_ns: Percentiles::of(&tally.connect_ns),
             },
@@ -211,9 +218,10 @@ impl Report {
                 foreign: tally.foreign,
                 gaps: tally.gaps,
                 told_lost: tally.told_lost,
+                unchecked: tally.unchecked,
             },
             latency_ns: Percentiles::of(&tally.latency_ns),
-            spread_ns: Percentiles::of(&tally.spread_ns(outcome.open as u64)),
+            spread_ns: Percentiles::of(&tally.spread_ns(open as u64)),
             interarrival_ns: Percentiles::of(&tally.interarrival_ns),
             offences: tally.offences,
             first_offence: tally.first_offence.clone(),
@@ -225,24 +233,36 @@ impl Report {
             server: outcome
                 .samples
                 .as_ref()
-                .map(|samples| server(samples, deliveries, tally.wall_ns, outcome.open)),
+                .map(|samples| server(samples, deliveries, tally.wall_ns, open)),
         };
+        if tally.overtold > 0 && tally.foreign == 0 {
+            // Nobody else's events can have been lost with those of this run.
+            report.offences.misreported += tally.overtold;
+            let text = || "misreported: a notice told of more events than were lost".into();
+            report.first_offence.get_or_insert_with(text);
+        }
         report.verdict = report.verdict_of(&outcome.end);
         report
     }
 
     fn verdict_of(&self, end: &End) -> &'static str {
-        let refused = self.published.as_ref().is_some_and(|published| {
-            published.refused > 0 || published.events == 0 || published.first_refusal.is_some()
-        });
         match end {
-            End::Interrupted => "interrupted",
-            End::ServerGone => "server gone",
-            // What the server refused is missing, but not for the server's want of trying.
-            End::Complete if refused => "incomplete",
-            End::Complete if self.offences.count() > 0 => "offences",
-            End::Complete if self.connections.open < self.connections.wanted => "incomplete",
-            End::Complete => "ok",
+            End::Interrupted => return "interrupted",
+            End::ServerGone => return "server gone",
+            End::Complete => {}
+        }
+        // What the server refused to publish reaches nobody, but not for its want of trying.
+        let published = self.published.as_ref();
+        let refused = published.map_or(0, |published| published.events - published.accepted);
+        let excused = refused.saturating_mul(self.connections.open as u64);
+        let without_stream = self.connections.wanted - self.connections.open;
+        let incomplete = published.is_some_and(|published| published.events == 0)
+            || refused + self.deliveries.unchecked + self.connections.away > 0
+            || without_stream > 0;
+        match self.offences.besides_missing() > 0 || self.offences.missing > excused {
+            true => "offences",
+            false if incomplete => "incomplete",
+            false => "ok",
         }
     }
 }

@@ -1,7 +1,8 @@
 //! One subscriber: a connection that is opened, read as its plan says, and opened again.
 
 use super::checker::Checker;
-use super::payload::{self, Found, Known};
+use super::notice::{Notice, Topics, Whose};
+use super::payload::{self, Found, Known, Stamp};
 use super::plan::Plan;
 use super::tally::{SPREADS_MAX, Spread, Tally};
 use crate::client::stream::{self, Failure, Item, Limits, Stream, StreamEnd};
@@ -25,6 +26,8 @@ pub(super) struct Shared {
     pub data_bytes: Option<usize>,
     /// What a stream may take.
     pub limits: Limits,
+    /// What notices of a loss may be about.
+    pub topics: Topics,
     /// Events of this run that some subscriber has received.
     pub known: Known,
     /// Events that were meant for this moment or later are measured.
@@ -114,8 +117,9 @@ impl Subscriber {
         self.generation = self.generation.wrapping_add(1);
         (self.begun_ns, self.unread, self.resting) = (now_ns, false, false);
         let last_event_id = self.stream.last_event_id().to_vec();
-        if self.was_open && last_event_id.is_empty() {
-            self.checker.forget_place();
+        match self.was_open && last_event_id.is_empty() {
+            true => self.checker.forget_place(),
+            false => self.checker.come_back(),
         }
         self.unsent.clear();
         stream::request(&mut self.unsent, &shared.url, &last_event_id, &shared.plan.fields);
@@ -284,7 +288,13 @@ impl Shared {
         now_ns: u64,
     ) {
         let tally = &mut self.tally;
+        if let Some(id) = message.id {
+            checker.note_id(id);
+        }
         let Some(data_bytes) = self.data_bytes else {
+            if message.name == GAP {
+                return self.note_notice(message, checker);
+            }
             tally.deliveries += 1;
             let before_ns = std::mem::replace(last_arrival_ns, now_ns);
             if before_ns >= self.measured_from_ns {
@@ -295,35 +305,62 @@ impl Shared {
         let known = checker.next().and_then(|seq| self.known.recall(seq, message.data));
         let found = match known {
             Some(stamp) => Found::Whole(stamp),
-            None => payload::find(message.data, data_bytes),
+            None => payload::find(message.data, self.plan.run, data_bytes),
         };
         match found {
-            Found::Whole(stamp) if stamp.run == self.plan.run => {
+            Found::Whole(stamp) => {
                 if known.is_none() {
                     self.known.keep(stamp, message.data);
                 }
-                tally.deliveries += 1;
-                let before = tally.offences.count();
-                let verdict = checker.note(stamp, &mut tally.offences);
-                if tally.offences.count() > before {
-                    tally.note_offence(|| format!("event {}: {verdict:?}", stamp.seq));
-                }
-                self.round.1 += usize::from(stamp.seq == self.round.0);
-                if stamp.intended_ns >= self.measured_from_ns {
-                    tally.latency_ns.record(now_ns.saturating_sub(stamp.intended_ns));
-                    note_spread(&mut tally.spreads, stamp.seq, now_ns);
-                }
+                self.note_event(stamp, message.id.is_some(), checker, now_ns);
             }
             Found::Altered => {
                 tally.offences.altered += 1;
                 let data = message.data[..message.data.len().min(200)].escape_ascii();
                 tally.note_offence(|| format!("altered: {data}"));
             }
-            Found::Whole(_) | Found::Foreign if message.name == b"gap" => {
-                tally.gaps += 1;
-                checker.note_told_loss();
+            Found::Foreign if message.name == GAP => self.note_notice(message, checker),
+            Found::Foreign => tally.foreign += u64::from(message.name != HEARTBEAT),
+        }
+    }
+
+    /// Notes an event of this run.
+    fn note_event(&mut self, stamp: Stamp, has_id: bool, checker: &mut Checker, now_ns: u64) {
+        let tally = &mut self.tally;
+        tally.deliveries += 1;
+        let before = tally.offences.count();
+        let verdict = checker.note(stamp, has_id, &mut tally.offences);
+        if tally.offences.count() > before {
+            tally.note_offence(|| format!("event {}: {verdict:?}", stamp.seq));
+        }
+        self.round.1 += usize::from(stamp.seq == self.round.0);
+        if stamp.intended_ns >= self.measured_from_ns {
+            tally.latency_ns.record(now_ns.saturating_sub(stamp.intended_ns));
+            note_spread(&mut tally.spreads, stamp.seq, now_ns);
+        }
+    }
+
+    /// Notes that the server has said that events are lost.
+    fn note_notice(&mut self, message: &Message<'_>, checker: &mut Checker) {
+        let tally = &mut self.tally;
+        tally.gaps += 1;
+        let listens = self.data_bytes.is_none();
+        let noted = Notice::read(message.data).and_then(|notice| {
+            match self.topics.whose(notice.topic.as_deref()) {
+                Whose::Ours if listens => {
+                    // What was published is not known, so the server is believed.
+                    tally.told_lost += notice.lost.unwrap_or(0);
+                    Ok(())
+                }
+                Whose::Ours => checker.note_notice(notice, message.last_id),
+                Whose::Others => Ok(()),
+                Whose::Nobodys => Err("a topic that was not subscribed to".into()),
             }
-            Found::Whole(_) | Found::Foreign => tally.foreign += 1,
+        });
+        if let Err(why) = noted {
+            tally.offences.misreported += 1;
+            let data = message.data[..message.data.len().min(200)].escape_ascii();
+            tally.note_offence(|| format!("misreported: {why}: {data}"));
         }
     }
 }
@@ -374,6 +411,9 @@ fn source_address(worker: usize, begun: u32) -> Ipv4Addr {
 const RETRY_MS: u64 = 100;
 const RETRY_MS_MAX: u64 = 10_000;
 const READS_PER_HINT: u32 = 16;
+/// The names of events in which a server, pushv for one, speaks of the stream itself.
+const GAP: &[u8] = b"gap";
+const HEARTBEAT: &[u8] = b"heartbeat";
 
 #[cfg(test)]
 mod tests {

@@ -27,6 +27,12 @@ pub struct Tally {
     pub gaps: u64,
     /// Events that were lost that way.
     pub told_lost: u64,
+    /// Notices that told of more events than were lost of this run.
+    pub overtold: u64,
+    /// Events that subscribers may have missed without a fault of the server's.
+    pub unchecked: u64,
+    /// Subscribers that had no stream at the end, and no other way to get what was outstanding.
+    pub away: u64,
     /// Bytes that subscribers received.
     pub bytes: u64,
     /// Reads that brought any.
@@ -94,6 +100,9 @@ impl Tally {
         self.foreign += other.foreign;
         self.gaps += other.gaps;
         self.told_lost += other.told_lost;
+        self.overtold += other.overtold;
+        self.unchecked += other.unchecked;
+        self.away += other.away;
         self.bytes += other.bytes;
         self.reads += other.reads;
         self.offences.add(&other.offences);

@@ -218,7 +218,7 @@ impl<'c> Worker<'c> {
     fn finish(&mut self, events: u64) {
         let deadline_ns = sys::monotonic_ns() + self.crowd.shared.plan.grace_ms * 1_000_000;
         let plan = &self.crowd.shared.plan;
-        self.stage = match plan.publish.is_none() || plan.reader == Reader::Never {
+        self.stage = match plan.reader == Reader::Never {
             true => Stage::Over, // there is nothing that anybody must have got
             false => Stage::Finishing { events, deadline_ns, finished: 0 },
         };
