@@ -2,13 +2,17 @@
 
 #![allow(clippy::unwrap_used)] // a test may panic
 
+#[path = "support/open_metrics.rs"]
+mod open_metrics;
 #[path = "support/rows.rs"]
 mod rows;
 mod support;
 
+use open_metrics::parse;
 use rows::{number, silent};
 use serde_json::Value;
 use socket2::{SockFilter, SockRef};
+use std::collections::BTreeMap;
 use std::time::Instant;
 use support::{Client, PATIENCE, Server, Subscriber};
 
@@ -123,4 +127,106 @@ fn looking_at_a_stall_does_not_multiply_it() {
         let at_most = if observe_ms == "0" { 0 } else { published };
         assert!(counted <= at_most, "{counted} of {published}, seen {seen} times");
     }
+}
+
+/// All metrics but those of `exceptions`, by name and labels.
+fn metrics(server: &Server, exceptions: &[String]) -> BTreeMap<String, f64> {
+    let families = parse(&server.admin_get("/metrics").text()).unwrap();
+    let of_public = families.into_iter().filter(|family| !exceptions.contains(&family.name));
+    let samples = of_public.flat_map(|family| family.samples);
+    samples.map(|one| (format!("{} {:?}", one.name, one.labels), one.value)).collect()
+}
+
+/// The metrics that `docs/OBSERVING.md` says cover the admin listener as well.
+fn exceptions() -> Vec<String> {
+    let page = include_str!("../docs/OBSERVING.md");
+    let begin = page.find("Looking changes no metric").expect("the paragraph");
+    let paragraph = page[begin..].split("\n\n").next().unwrap();
+    let names = paragraph.split('`').skip(1).step_by(2).filter(|name| name.starts_with("pushv_"));
+    names.map(|name| name.trim_end_matches("_total").to_string()).collect()
+}
+
+/// Everything that the admin listener is asked without being told to change anything.
+fn look_at_everything(server: &Server) {
+    let first = server.json("/connections?limit=1");
+    let one = format!("/connections/{}", first["connections"][0]["id"].as_str().unwrap());
+    for path in
+        ["/", "/metrics", "/topics", "/knobs", "/knobs?topic=a", "/healthz", "/readyz", &one]
+    {
+        let mut client = Client::connect(server.admin);
+        for method in ["GET", "HEAD", "OPTIONS", "DELETE"] {
+            client.request(method, path, &[], b"");
+        }
+    }
+    for sort in ["lag", "age", "bytes", "verdict", "nonsense"] {
+        server.admin_get(&format!("/connections?sort={sort}"));
+    }
+    for request in
+        ["GET /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n", "GET / HTTP/1.1\r\n\r\n", "?\r\n\r\n"]
+    {
+        let mut client = Client::connect(server.admin);
+        client.send(request);
+        client.answer();
+    }
+    // More than there is room for.
+    let crowd: Vec<Client> = (0..40).map(|_| Client::connect(server.admin)).collect();
+    drop(crowd);
+    // The crowd is gone once there is room again.
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let mut client = Client::connect(server.admin);
+        client.try_send("GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        if client.receive() {
+            break;
+        }
+        assert!(Instant::now() < deadline, "no room");
+    }
+}
+
+/// Viewers of the live feed come and go, and each is sent an event at once; one does not read, and
+/// misses more than is kept for it.
+fn look_at_the_feed(server: &Server) {
+    let request = "GET /live HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let mut sleeping = Client::connect_narrow(server.admin);
+    sleeping.send(request);
+    let mut sleeping = Subscriber::asked(sleeping);
+    for _ in 0..40 {
+        let mut client = Client::connect(server.admin);
+        client.send(request);
+        Subscriber::asked(client).next().unwrap();
+    }
+    while sleeping.next().expect("a gap notice").name != "gap" {}
+}
+
+/// A server at rest is looked at in every way there is, and nothing that it counts moves.
+#[test]
+fn looking_changes_no_metric() {
+    let server = Server::start(&[
+        ("heartbeat", "off"),
+        ("observe_ms", "0"),
+        ("so_sndbuf_bytes", "8192"),
+        ("flush_policy", "adaptive"),
+    ]);
+    let mut idle = server.subscribe("/a");
+    let _stuck = silent(&server, "/b");
+    server.wait_for("streams", 2);
+    server.publish("a", "read");
+    idle.data();
+    for _ in 0..20 {
+        server.publish("b", &"x".repeat(10_000));
+    }
+    let exceptions = exceptions();
+    assert!(exceptions.len() > 5, "{exceptions:?}");
+    // At rest once both are idle, by what is known without asking the kernel.
+    server.wait_for(r#"streams_by_verdict{verdict="idle"}"#, 2);
+    server.wait_for("connections_blocked", 1);
+    let before = metrics(&server, &exceptions);
+    for _ in 0..3 {
+        look_at_everything(&server);
+    }
+    look_at_the_feed(&server);
+    let after = metrics(&server, &exceptions);
+    let moved: Vec<_> =
+        after.iter().filter(|(name, value)| before.get(*name) != Some(value)).collect();
+    assert!(moved.is_empty(), "{moved:#?}");
 }

@@ -24,7 +24,7 @@ pub struct Counters {
     pub duplicates: u64,
     /// Publishes that were refused because a log could not take them.
     pub publishes_refused: u64,
-    /// Requests whose head was understood.
+    /// Requests whose head was understood, the admin listener's apart.
     pub requests: u64,
     /// Answers of the public listener that refuse something; indexed like [`REFUSALS`].
     pub refusals: [u64; REFUSALS.len()],
@@ -38,7 +38,7 @@ pub struct Counters {
     pub dropped_at_accept: u64,
     /// Failed `accept4` calls that say something about us: no descriptor, no memory.
     pub accept_errors: u64,
-    /// Calls of `read`.
+    /// Calls of `read`, the admin listener's connections apart.
     pub reads: u64,
     /// Bytes read.
     pub read_bytes: u64,

@@ -205,7 +205,11 @@ impl Snapshot {
             "Calls of accept that failed for want of resources",
             counters.accept_errors,
         )?;
-        out.counter("requests", "Requests whose head was understood", counters.requests)?;
+        out.counter(
+            "requests",
+            "Requests whose head was understood, not counting the admin listener's",
+            counters.requests,
+        )?;
         let refusals: [_; REFUSALS.len()] =
             std::array::from_fn(|at| (REFUSALS[at].1, counters.refusals[at]));
         out.counters("refusals", "Answers that refuse something", "status", refusals)?;

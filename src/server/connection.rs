@@ -270,6 +270,11 @@ impl<S> Connection<S> {
         matches!(self.phase, Phase::Stream | Phase::Ending(_))
     }
 
+    /// 1 if what it does is counted, and 0 for the admin listener's: looking is to change no metric.
+    pub fn counted(&self) -> u64 {
+        u64::from(self.door == Door::Public)
+    }
+
     pub fn enter(&mut self, phase: Phase, now_ns: u64) {
         self.phase = phase;
         self.since_ns = now_ns;

@@ -106,7 +106,8 @@ impl<P: Platform> Server<P> {
 
     pub(super) fn begin_pass(&mut self, key: TopicKey) {
         let fanout = &mut self.hub.topic_mut(key).fanout;
-        if self.flushes.adaptive_in_use {
+        // How full the feed of the live page is says nothing about what is published.
+        if self.flushes.adaptive_in_use && Some(key) != self.internal_topic {
             let buffer = self.adaptation.controller.buffer(&self.config.adapt);
             let utilisation = fanout.pending().amount.bytes as f64 / buffer.bytes as f64;
             let signals = &mut self.adaptation.signals;
@@ -374,7 +375,8 @@ impl<P: Platform> Server<P> {
             let policy = self.deliveries.of(&topic.name).overrun;
             if policy == Overrun::Close {
                 // Its last id is from before the loss, and with that it shall come back.
-                self.counters.events_lost += log.first() - cursor.next;
+                let lost = log.first() - cursor.next;
+                self.counters.events_lost += lost * connection.counted();
                 return self.cut_off(key, CloseReason::Overrun);
             }
             let missed = std::mem::replace(&mut cursor.next, policy.go_on_at(log));

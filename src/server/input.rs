@@ -30,11 +30,12 @@ impl<P: Platform> Server<P> {
                 connection.unread = true;
                 break;
             }
-            self.counters.reads += 1;
+            let counted = connection.counted();
+            self.counters.reads += counted;
             match connection.socket.read(&mut buffer) {
                 Ok(0) => connection.peer_closed = true,
                 Ok(count) => {
-                    self.counters.read_bytes += count as u64;
+                    self.counters.read_bytes += count as u64 * counted;
                     budget_bytes = budget_bytes.saturating_sub(count);
                     self.input(key, &buffer[..count]);
                     if count < buffer.len() && !to_the_end {
@@ -125,7 +126,7 @@ impl<P: Platform> Server<P> {
                 Phase::Head => match head::parse(bytes, &self.config.head_limits()) {
                     Ok(Some((head, head_bytes))) => {
                         bytes = &bytes[head_bytes..];
-                        self.counters.requests += 1;
+                        self.counters.requests += connection.counted();
                         self.forget_pending_head(key);
                         self.route(key, &head);
                     }

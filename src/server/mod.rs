@@ -295,7 +295,7 @@ impl<P: Platform> Server<P> {
         };
         // The kernel reports that there is room whenever it reports anything.
         if std::mem::take(&mut connection.blocked) {
-            self.counters.turns.unblocked += 1;
+            self.counters.turns.unblocked += connection.counted();
             self.flush_unblocked(token.key);
         }
     }

@@ -224,8 +224,9 @@ impl<P: Platform> Server<P> {
         next: FrameNo,
         gap: Gap,
     ) {
-        self.counters.gaps += 1;
-        self.counters.events_lost += gap.lost.unwrap_or(0);
+        let counted = self.connections[key].counted();
+        self.counters.gaps += counted;
+        self.counters.events_lost += gap.lost.unwrap_or(0) * counted;
         self.text.clear();
         let known = &self.hub.topics()[topic];
         gap.encode(&known.name, self.hub.epoch(), &mut self.text);

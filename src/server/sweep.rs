@@ -219,7 +219,7 @@ impl<P: Platform> Server<P> {
         let from = connection.own_end();
         frame_private(connection.framing, heartbeat, &mut connection.private);
         connection.interrupt(from, None, self.now_ns);
-        self.counters.heartbeats += 1;
+        self.counters.heartbeats += connection.counted();
         self.flush_connection(key);
     }
 
