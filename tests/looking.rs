@@ -230,3 +230,24 @@ fn looking_changes_no_metric() {
         after.iter().filter(|(name, value)| before.get(*name) != Some(value)).collect();
     assert!(moved.is_empty(), "{moved:#?}");
 }
+
+/// Once the first event of a viewer had the latencies since the viewer before it had left.
+#[test]
+fn a_viewer_is_shown_no_latencies_of_before() {
+    let server = Server::start(&[]);
+    let mut subscriber = server.subscribe("/a");
+    let view = || {
+        let mut client = Client::connect(server.admin);
+        client.send("GET /live HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        let first = Subscriber::asked(client).next().unwrap();
+        serde_json::from_str::<Value>(&first.data).unwrap()
+    };
+    view();
+    // The first one has left: the server sees that before what comes after it.
+    server.publish("a", "unseen");
+    assert_eq!(subscriber.data(), "unseen");
+    let live = view();
+    assert_eq!(live["counters"]["deliveries"], 1, "{live:#}");
+    assert!(live["latency_us"]["publish_to_kernel"].is_null(), "{:#}", live["latency_us"]);
+    assert_eq!(live["interval_ms"], 0);
+}

@@ -27,8 +27,9 @@ pub(super) struct Live {
     /// Its topic, once a viewer has asked for it. It is internal, so it is never forgotten.
     topic: Option<TopicKey>,
     next_ns: u64,
-    /// The distributions as they were when it was last sent.
-    before: Option<Box<Distributions>>,
+    /// The distributions as they were when it was last sent, and when that was. `None` at the first
+    /// time since somebody listens.
+    before: Option<(u64, Box<Distributions>)>,
     /// Changes of knobs, the oldest first, at most [`FLIPS_MAX`].
     flips: VecDeque<Flip>,
 }
@@ -90,6 +91,10 @@ impl<P: Platform> Server<P> {
         }
         let topic = self.hub.internal_topic(TOPIC, self.now_ns);
         self.live.topic = Some(topic);
+        if self.next_live_ns().is_none() {
+            // It is the only one. What happened before it came is not the last interval's.
+            self.live.before = None;
+        }
         let overrun = self.deliveries.base().overrun;
         let resumption = self.hub.resume(&[topic], Position::Latest, overrun);
         self.begin_stream(key, exchange, &[topic], &resumption);
@@ -123,16 +128,18 @@ impl<P: Platform> Server<P> {
 
     fn show_live(&mut self) -> Value {
         let distributions = Distributions::of(&self.counters);
-        let before = self.live.before.take().unwrap_or_else(|| Box::new(distributions.clone()));
+        let before = self.live.before.take();
+        let (before_ns, before) =
+            before.unwrap_or_else(|| (self.now_ns, Box::new(distributions.clone())));
         let latency_us = distributions.since(&before);
-        self.live.before = Some(Box::new(distributions));
+        self.live.before = Some((self.now_ns, Box::new(distributions)));
         let survey = self.survey();
         let (streams, worst) = self.show_streams(Sort::Lag, WORST, None);
         json!({
             "epoch": self.hub.epoch().to_string(),
             "at_ms": (self.now_ns - self.started_ns) / 1_000_000,
             "unix_ms": self.platform.unix_ns() / 1_000_000,
-            "interval_ms": INTERVAL_NS / 1_000_000,
+            "interval_ms": (self.now_ns - before_ns) / 1_000_000,
             "counters": show_counters(&self.counters, self.events_evicted()),
             "latency_us": latency_us,
             "lag": self.show_lag(&survey),
