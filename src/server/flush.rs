@@ -105,9 +105,10 @@ impl<P: Platform> Server<P> {
     }
 
     pub(super) fn begin_pass(&mut self, key: TopicKey) {
-        let fanout = &mut self.hub.topic_mut(key).fanout;
+        let topic = self.hub.topic_mut(key);
+        let (fanout, internal) = (&mut topic.fanout, topic.internal);
         // How full the feed of the live page is says nothing about what is published.
-        if self.flushes.adaptive_in_use && Some(key) != self.internal_topic {
+        if self.flushes.adaptive_in_use && !internal {
             let buffer = self.adaptation.controller.buffer(&self.config.adapt);
             let utilisation = fanout.pending().amount.bytes as f64 / buffer.bytes as f64;
             let signals = &mut self.adaptation.signals;
