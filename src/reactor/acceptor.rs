@@ -4,9 +4,12 @@
 //! further is announced. So an acceptor remembers that it has not yet seen the end of its queue,
 //! whatever kept it from that: its batch was used up, or the process has run out of descriptors.
 //!
-//! Out of descriptors, it gives up a descriptor that is held in reserve, accepts with that one and
-//! closes at once. The peer learns that it is refused instead of waiting in a queue that nobody
-//! empties, and no CPU time is burnt on a call that keeps failing.
+//! Out of descriptors, it gives up a descriptor that is held in reserve and accepts with that one.
+//! On the public listener the connection is closed at once: the peer learns that it is refused
+//! instead of waiting in a queue that is not emptied, and no processor time is spent on a call that
+//! keeps failing. On the admin listener the connection is served, so that an operator can look at a
+//! process that has no descriptors left. There are few in reserve; they are taken back first of all
+//! when descriptors become free.
 //!
 //! The socket is behind [`Queue`], so that the simulated world goes through this too.
 
@@ -22,9 +25,10 @@ pub(crate) trait Queue {
     type Socket;
     /// `accept4(2)`, without waiting.
     fn accept(&mut self) -> io::Result<(Self::Socket, SocketAddr)>;
-    /// Gives up the descriptor that is held in reserve.
+    /// Gives up a descriptor that is held in reserve, if there is one.
     fn release_reserve(&mut self);
-    /// Takes a descriptor in reserve again, if one is to be had.
+    /// Takes descriptors in reserve again until there are as many as there should be, as far as they
+    /// are to be had.
     fn renew_reserve(&mut self);
 }
 
@@ -67,6 +71,11 @@ impl<Q: Queue> Acceptor<Q> {
         self.ready = true;
     }
 
+    /// Takes back what was given up of the reserve.
+    pub(crate) fn renew_reserve(&mut self) {
+        self.queue.renew_reserve();
+    }
+
     /// The next connection, if there is one and the turn's batch is not used up. `None` ends the
     /// turn.
     pub(crate) fn next(
@@ -89,7 +98,10 @@ impl<Q: Queue> Acceptor<Q> {
                 Err(error) if is_want_of_resources(&error) => {
                     counters.accept_errors += 1;
                     self.accepted += 1;
-                    self.refuse_one(now_ns, &error, counters);
+                    let by_reserve = self.accept_by_reserve(now_ns, &error, counters);
+                    if by_reserve.is_some() {
+                        return by_reserve;
+                    }
                 }
                 // The connection that was announced has failed; the next one may not have.
                 Err(error) if is_of_the_connection(&error) => self.accepted += 1,
@@ -105,12 +117,18 @@ impl<Q: Queue> Acceptor<Q> {
         None
     }
 
-    /// Accepts one connection with the reserved descriptor and closes it. If even that fails,
-    /// waits.
-    fn refuse_one(&mut self, now_ns: u64, error: &io::Error, counters: &mut Counters) {
+    /// Accepts one connection with a descriptor of the reserve: to close it, or on the admin listener
+    /// to serve it. If even that fails, waits.
+    fn accept_by_reserve(
+        &mut self,
+        now_ns: u64,
+        error: &io::Error,
+        counters: &mut Counters,
+    ) -> Option<(Q::Socket, SocketAddr)> {
         self.complain(now_ns, error);
         self.queue.release_reserve();
         match self.queue.accept() {
+            Ok(connection) if self.door == Door::Admin => return Some(connection),
             Ok(refused) => {
                 drop(refused);
                 counters.dropped_at_accept += 1;
@@ -122,6 +140,7 @@ impl<Q: Queue> Acceptor<Q> {
         // Others may take the descriptor first. Then, and after each refusal, a pause keeps this
         // from filling the loop.
         self.stall(now_ns);
+        None
     }
 
     /// Says why nobody is let in, now and then: it may be tried a hundred times a second.

@@ -17,8 +17,8 @@ pub(super) struct Listener {
     socket: TcpListener,
     address: SocketAddr,
     door: Door,
-    /// A descriptor to be given up when there is no other.
-    reserve: Option<File>,
+    /// Descriptors to be given up when there is no other.
+    reserve: Vec<File>,
 }
 
 impl Listener {
@@ -39,7 +39,8 @@ impl Listener {
         let mut socket = TcpListener::from_std(socket.into());
         registry.register(&mut socket, token, Interest::READABLE)?;
         let address = socket.local_addr()?;
-        let reserve = Some(File::open("/dev/null")?);
+        let reserve = (0..reserve_size(door)).map(|_| File::open("/dev/null"));
+        let reserve = reserve.collect::<io::Result<_>>()?;
         Ok(Listener { socket, address, door, reserve })
     }
 
@@ -65,11 +66,25 @@ impl Queue for Listener {
     }
 
     fn release_reserve(&mut self) {
-        self.reserve = None;
+        self.reserve.pop();
     }
 
     fn renew_reserve(&mut self) {
-        self.reserve = File::open("/dev/null").ok();
+        while self.reserve.len() < reserve_size(self.door)
+            && let Ok(descriptor) = File::open("/dev/null")
+        {
+            self.reserve.push(descriptor);
+        }
+    }
+}
+
+/// How many descriptors are held in reserve. On the public listener one is enough to refuse
+/// connections, one after the other. On the admin listener each serves a connection: a scraper, a
+/// terminal, and two requests.
+fn reserve_size(door: Door) -> usize {
+    match door {
+        Door::Public => 1,
+        Door::Admin => 4,
     }
 }
 

@@ -8,6 +8,7 @@
 //! `epoll_ctl` between accept and close.
 
 pub(crate) mod acceptor;
+mod descriptors;
 mod doorbell;
 mod handle;
 mod kernel;
@@ -78,9 +79,7 @@ impl Reactor {
             return Err(invalid(format!("{socket:?} is bound where nothing is to listen")));
         }
         let (inbox, handle) = handle::channel(poll.registry(), WAKER)?;
-        let (descriptors, _) = sys::descriptor_limits()?;
-        let ceiling = usize::try_from(descriptors).unwrap_or(usize::MAX).min(CONNECTIONS_CEILING);
-        let ceiling = ceiling.saturating_sub(DESCRIPTORS_RESERVED + acceptors.len());
+        let ceiling = descriptors::connections_ceiling()?;
         let maxseg_bytes = config.delivery.socket.maxseg_bytes;
         let server = Server::new(config, Kernel, ceiling, kernel::random());
         let turns = Turns::new(server, acceptors);
@@ -133,6 +132,7 @@ impl Reactor {
             bound.map_err(|error| io::Error::new(error.kind(), format!("cpu = {cpu}: {error}")))?;
         }
         self.log_start();
+        self.warn_of_descriptors();
         let mut events = Events::with_capacity(READINESS_PER_TURN);
         while !self.turns.server.is_over() {
             match self.poll.poll(&mut events, self.timeout()) {
@@ -243,14 +243,22 @@ impl Reactor {
             all.collect::<Vec<_>>().join(" "),
         );
     }
+
+    /// Says it if `connections_max` promises more than the descriptors permit.
+    fn warn_of_descriptors(&self) {
+        let (wanted, possible) = (
+            self.turns.server.config().limits.connections_max,
+            self.turns.server.connections_possible(),
+        );
+        if wanted > possible {
+            log::warn!(
+                "connections_max = {wanted}, but the limit on open descriptors (RLIMIT_NOFILE) \
+                 permits {possible}"
+            );
+        }
+    }
 }
 
 const WAKER: mio::Token = mio::Token(u32::MAX as usize);
 const DOORBELLS_FROM: usize = ACCEPTORS_FROM + (1 << 30);
-/// Connections that one reactor is ready to hold; tokens leave room for more.
-const CONNECTIONS_CEILING: usize = 10_000_000;
-const _: () = assert!(CONNECTIONS_CEILING < ACCEPTORS_FROM);
-/// Descriptors that are not connections: standard streams, epoll, waker, the listeners' reserve,
-/// a configuration file that is read again.
-const DESCRIPTORS_RESERVED: usize = 32;
 const READINESS_PER_TURN: usize = 1024;

@@ -80,6 +80,8 @@ impl<P: Platform, Q: Queue<Socket = P::Socket>> Turns<P, Q> {
             let public = |acceptor: &mut Acceptor<Q>| acceptor.door() == Door::Public;
             acceptors.iter_mut().for_each(|place| drop(place.take_if(public)));
         }
+        // Before anything else takes what has become free; the admin listener, the last one, first.
+        acceptors.iter_mut().rev().flatten().for_each(Acceptor::renew_reserve);
         let batch = server.config().turn.accept_batch;
         let mut stalled = false;
         for acceptor in acceptors.iter_mut().flatten() {

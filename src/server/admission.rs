@@ -34,20 +34,24 @@ impl Admission {
         if door == Door::Admin {
             return if self.admin < ADMIN_MAX { Verdict::Admitted } else { Verdict::NoRoom };
         }
-        let possible = ceiling.saturating_sub(OVER_LIMIT_MAX + ADMIN_MAX);
-        let connections_max = match limits.connections_max {
-            0 => possible,
-            max => max.min(possible),
-        };
         let per_address = limits.connections_per_address_max;
         let from_there = self.addresses.get(&peer.ip()).copied().unwrap_or(0);
-        let full =
-            self.admitted >= connections_max || (per_address > 0 && from_there >= per_address);
+        let full = self.is_full(limits, ceiling) || (per_address > 0 && from_there >= per_address);
         match full {
             false => Verdict::Admitted,
             true if self.over_limit < OVER_LIMIT_MAX => Verdict::OverLimit,
             true => Verdict::NoRoom,
         }
+    }
+
+    /// Whether the next connection will be turned away, wherever it comes from.
+    pub fn is_full(&self, limits: &Limits, ceiling: usize) -> bool {
+        let possible = possible(ceiling);
+        let connections_max = match limits.connections_max {
+            0 => possible,
+            max => max.min(possible),
+        };
+        self.admitted >= connections_max
     }
 
     pub fn add<S>(&mut self, connection: &Connection<S>) {
@@ -95,6 +99,14 @@ fn is_of_an_address<S>(connection: &Connection<S>) -> bool {
     connection.door == Door::Public && !connection.over_limit
 }
 
+/// How many of `ceiling` connections can be subscribers' and publishers'.
+pub(super) fn possible(ceiling: usize) -> usize {
+    ceiling.saturating_sub(PLACES_APART)
+}
+
+/// Places of a server that are neither subscribers' nor publishers': those of connections that are
+/// being turned away, and those of the admin listener.
+pub(crate) const PLACES_APART: usize = OVER_LIMIT_MAX + ADMIN_MAX;
 const OVER_LIMIT_MAX: usize = 64;
 const ADMIN_MAX: usize = 32;
 

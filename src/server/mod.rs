@@ -46,6 +46,7 @@ mod subscribe;
 mod sweep;
 mod watch;
 
+pub(crate) use admission::PLACES_APART;
 pub use connection::{Door, Token};
 #[cfg(any(test, feature = "testing"))]
 pub use invariants::Load;
@@ -482,6 +483,17 @@ impl<P: Platform> Server<P> {
         self.counters.turns.stalls += u64::from(turn_ns > STALL_NS);
         let signals = &mut self.adaptation.signals;
         signals.stall_ns = signals.stall_ns.max(turn_ns);
+    }
+
+    /// How many connections of subscribers and publishers the process has descriptors for, whatever
+    /// `connections_max` says.
+    pub fn connections_possible(&self) -> usize {
+        admission::possible(self.connections_ceiling)
+    }
+
+    /// Whether a new connection would be turned away.
+    fn is_full(&self) -> bool {
+        self.admission.is_full(&self.config.limits, self.connections_ceiling)
     }
 
     /// Notes whether the listener can accept.

@@ -248,6 +248,8 @@ impl<P: Platform> Server<P> {
             (503, "draining\n")
         } else if self.accept_stalled {
             (503, "out of descriptors\n")
+        } else if self.is_full() {
+            (503, "full: connections_max is reached\n")
         } else {
             (200, "ready\n")
         }

@@ -13,7 +13,30 @@ use std::time::{Duration, Instant};
 pub fn run(scale: Scale) -> Vec<Row> {
     let connects = scale.of(100, 500);
     let name = format!("`EMFILE`: two descriptors are left, {connects} connect");
-    vec![Row::new(name, connects, exhaust(connects))]
+    vec![
+        Row::new(name, connects, exhaust(connects)),
+        Row::new("`EMFILE`: the admin listener is asked", 20, ask_the_admin()),
+    ]
+}
+
+/// Public connections have taken every descriptor and more of them wait. The admin listener has some
+/// in reserve, serves with them, and has them back each time.
+fn ask_the_admin() -> Result<String, String> {
+    let server = Server::start(&[]);
+    let mut reader = Reader::new(server.public, "t");
+    reader.open()?;
+    let connect = |_| TcpStream::connect(server.public).map_err(|error| error.to_string());
+    limit_descriptors(&server, limit_with_room(&server, 2)?)?;
+    let _crowd = (0..50).map(connect).collect::<Result<Vec<_>, _>>()?;
+    server.wait_for("accept_errors_total", 1, PATIENCE)?;
+    for nth in 0..20 {
+        let _another = connect(nth)?;
+        // It panics if there is no answer.
+        server.metric("accept_errors_total");
+    }
+    limit_descriptors(&server, 4096)?;
+    server.drain()?;
+    Ok("answered, each time".into())
 }
 
 fn exhaust(connects: usize) -> Result<String, String> {
