@@ -290,7 +290,7 @@ impl Watch for Terminal {
     }
 
     fn running(&mut self, part: f64, progress: Progress) {
-        let Progress { open, published, deliveries, offences } = progress;
+        let Progress { open, published, deliveries, offences, .. } = progress;
         let wrong = if offences > 0 { format!(", {offences} offences") } else { String::new() };
         let message =
             format!("{open} streams, {published} published, {deliveries} delivered{wrong}");

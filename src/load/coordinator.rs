@@ -112,9 +112,33 @@ struct Run<'p> {
     open: usize,
     opening: Duration,
     progress: Vec<Progress>,
+    rounds: Rounds,
     tallies: Vec<Tally>,
     intervals: Vec<Interval>,
     end: End,
+}
+
+/// The rounds of a closed loop over several workers.
+#[derive(Debug)]
+struct Rounds {
+    /// The last event that all subscribers of a worker have.
+    done: Vec<Option<u64>>,
+    /// The last round that was over.
+    last: Option<u64>,
+}
+
+impl Rounds {
+    /// The round that is over now, if one is: every worker has done it that has any stream.
+    fn over(&mut self, progress: &[Progress]) -> Option<u64> {
+        let newest = self.done.iter().flatten().max().copied();
+        let waits =
+            |(done, progress): (&Option<u64>, &Progress)| *done != newest && progress.open > 0;
+        if newest == self.last || self.done.iter().zip(progress).any(waits) {
+            return None;
+        }
+        self.last = newest;
+        newest
+    }
 }
 
 /// A worker's process. Dropped, it is ended.
@@ -154,6 +178,7 @@ impl<'p> Run<'p> {
             open: 0,
             opening: Duration::ZERO,
             progress: vec![Progress::default(); plan.processes],
+            rounds: Rounds { done: vec![None; plan.processes], last: None },
             tallies: Vec::new(),
             intervals: Vec::new(),
             end: End::Complete,
@@ -190,6 +215,7 @@ impl<'p> Run<'p> {
         let mut total = Progress::default();
         for progress in &self.progress {
             total.open += progress.open;
+            total.unreachable += progress.unreachable;
             total.published += progress.published;
             total.deliveries += progress.deliveries;
             total.offences += progress.offences;
@@ -204,8 +230,9 @@ impl<'p> Run<'p> {
         let mut ready = 0;
         while ready < self.workers.len() {
             match self.hear()? {
-                Some((_, Report::Ready { open, first_failure })) => {
+                Some((nth, Report::Ready { open, first_failure })) => {
                     ready += 1;
+                    self.progress[nth].open = open;
                     self.open += open;
                     failure = failure.or(first_failure);
                 }
@@ -236,27 +263,24 @@ impl<'p> Run<'p> {
         self.say_to_all(&Order::Start { at_ns: self.started_ns });
         let plan_ns = (self.plan.warmup_ms + self.plan.duration_ms) * 1_000_000;
         let ends_ns = self.started_ns + plan_ns;
-        let (mut rounds_done, mut alive) = (0, Instant::now());
+        let mut alive = Instant::now();
         loop {
             match self.hear()? {
                 Some((_, Report::Published { events })) => {
                     self.say_to_all(&Order::Finish { events });
                     return Ok(());
                 }
-                Some((_, Report::RoundDone { .. })) => {
-                    rounds_done += 1;
-                    if rounds_done == self.workers.len() {
-                        rounds_done = 0;
-                        self.say(0, &Order::NextRound);
-                    }
-                }
                 Some((nth, report)) => self.note(nth, report),
                 None => {}
+            }
+            if let Some(seq) = self.rounds.over(&self.progress) {
+                self.say(0, &Order::NextRound { seq });
             }
             let (now_ns, total) = (sys::monotonic_ns(), self.total());
             let part = now_ns.saturating_sub(self.started_ns) as f64 / plan_ns.max(1) as f64;
             watch.running(part.min(1.0), total);
-            if total.open > 0 {
+            // Who waits for as long as the server has told has not asked yet.
+            if total.open > 0 || total.unreachable == 0 {
                 alive = Instant::now();
             }
             if watch.is_interrupted() {
@@ -314,6 +338,7 @@ impl<'p> Run<'p> {
     fn note(&mut self, nth: usize, report: Report) {
         match report {
             Report::Progress(progress) => self.progress[nth] = progress,
+            Report::RoundDone { seq } => self.rounds.done[nth] = Some(seq),
             Report::Final(tally) => self.tallies.push(*tally),
             Report::Interval { start_ns, duration_ns, latency_ns } if latency_ns.count() > 0 => {
                 let start_ns = start_ns.saturating_sub(self.started_ns);
@@ -367,3 +392,27 @@ const START_DELAY_NS: u64 = 50_000_000;
 /// A server with which nobody has a stream for so long is gone.
 const GONE_AFTER: Duration = Duration::from_secs(3);
 const PATIENCE: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A worker that has lost an event, or all of its streams, does not hold up the rounds after it;
+    /// and what it says of an old round does not end a later one.
+    #[test]
+    fn rounds_are_over_when_all_have_done_them() {
+        let streams = |open: [usize; 2]| open.map(|open| Progress { open, ..Progress::default() });
+        let mut rounds = Rounds { done: vec![None; 2], last: None };
+        let mut done = |nth: usize, seq, open| {
+            rounds.done[nth] = Some(seq);
+            rounds.over(&streams(open))
+        };
+        assert_eq!(done(0, 0, [3, 3]), None);
+        assert_eq!(done(1, 0, [3, 3]), Some(0));
+        assert_eq!(done(0, 1, [3, 3]), None, "the second worker never has 1");
+        assert_eq!(done(0, 2, [3, 3]), None);
+        assert_eq!(done(1, 2, [3, 3]), Some(2));
+        assert_eq!(done(1, 2, [3, 3]), None, "once");
+        assert_eq!(done(0, 3, [3, 0]), Some(3), "the second worker has no streams");
+    }
+}

@@ -87,6 +87,15 @@ impl Crowd {
         self.open
     }
 
+    /// Subscribers without a stream that have asked for one again, and found no server.
+    pub fn unreachable(&self) -> usize {
+        let lost = |one: &&Subscriber| one.unreachable && one.phase != Phase::Gone;
+        match self.open == self.subscribers.len() {
+            true => 0,
+            false => self.subscribers.iter().filter(lost).count(),
+        }
+    }
+
     /// Whether every subscriber has a stream, or will have none.
     pub fn is_settled(&self) -> bool {
         self.settled == self.subscribers.len()
@@ -146,6 +155,7 @@ impl Crowd {
             let is_away = !has_stream && self.lacks(&self.subscribers[nth], events);
             let (tally, subscriber) = (&mut self.shared.tally, &mut self.subscribers[nth]);
             tally.away += u64::from(is_away);
+            tally.unreachable += u64::from(is_away && subscriber.unreachable);
             let before = tally.offences.missing;
             subscriber.checker.finish(events, has_stream, &mut tally.offences);
             let missing = tally.offences.missing - before;
@@ -232,6 +242,7 @@ impl Crowd {
             match due {
                 Due::Connect if subscriber.phase == Phase::Away => self.connect(nth, now_ns),
                 Due::GiveUp if matches!(subscriber.phase, Phase::Connecting | Phase::Asking) => {
+                    subscriber.unreachable = true;
                     self.lose(nth, "no stream within the time for connecting");
                 }
                 Due::Read if matches!(subscriber.phase, Phase::Asking | Phase::Open) => {

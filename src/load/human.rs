@@ -91,11 +91,21 @@ impl fmt::Display for Connections {
 impl fmt::Display for Published {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} events published, {} accepted", self.events, self.accepted)?;
-        if self.refused > 0 {
-            write!(f, ", {} refused", self.refused)?;
+        for (count, what) in [(self.refused, "refused"), (self.unanswered, "not answered")] {
+            if count > 0 {
+                write!(f, ", {count} {what}")?;
+            }
         }
         if let Some(why) = &self.first_refusal {
             write!(f, "; {why}")?;
+        }
+        if let Some(planned) = self.planned.filter(|_| self.unpublished > 0) {
+            write!(
+                f,
+                "\n{} of {planned} planned events were never published: latency and spread leave them \
+                 out, \"sent late by\" has them with the time that they had waited",
+                self.unpublished
+            )?;
         }
         writeln!(f)
     }

@@ -19,8 +19,11 @@ pub enum Order {
         /// The moment.
         at_ns: u64,
     },
-    /// To the publisher: everybody has the last event.
-    NextRound,
+    /// To the publisher: everybody has the event of this round.
+    NextRound {
+        /// Its number.
+        seq: u64,
+    },
     /// So many events were published, and there will be no more: wait for the last ones, and report.
     Finish {
         /// How many.
@@ -72,6 +75,8 @@ pub enum Report {
 pub struct Progress {
     /// Streams that are open.
     pub open: usize,
+    /// Subscribers without a stream that have asked for one again, and found no server.
+    pub unreachable: usize,
     /// Events published.
     pub published: u64,
     /// Events received.

@@ -19,7 +19,7 @@
 //! * [`checker`]: what one subscriber has seen, and what is wrong with it.
 //! * [`tally`]: what is counted, and how the tallies of several processes are added up.
 //! * `subscriber`, `publisher`: the two kinds of connections. `crowd`: all subscribers of a
-//!   process.
+//!   process. `pipeline`: the publisher's requests.
 //! * [`worker`]: the loop that holds them. [`message`]: what it hears and says.
 //! * [`server_side`]: what the load costs the server, if it can be asked.
 //! * [`coordinator`]: begins, watches and ends a run. [`report`]: what came of it;
@@ -34,6 +34,7 @@ mod human;
 pub mod message;
 pub mod notice;
 pub mod payload;
+mod pipeline;
 pub mod plan;
 mod publisher;
 pub mod report;

@@ -154,6 +154,22 @@ impl Plan {
         Ok(())
     }
 
+    /// Events that are due from the beginning to the end; only of an open loop.
+    pub fn planned(&self) -> Option<u64> {
+        let publish = self.publish.as_ref()?;
+        let Pace::Rate(per_s) = publish.pace else { return None };
+        let end_ns = (self.warmup_ms + self.duration_ms) * 1_000_000;
+        let mut count = (end_ns as f64 * per_s / 1e9) as u64;
+        // As exact as the moments at which they are due.
+        while count > 0 && due_ns(count - 1, per_s) >= end_ns {
+            count -= 1;
+        }
+        while due_ns(count, per_s) < end_ns {
+            count += 1;
+        }
+        Some(publish.events_max.map_or(count, |max| max.min(count)))
+    }
+
     /// The subscribers of process `nth`.
     pub fn share(&self, nth: usize) -> usize {
         self.connections / self.processes + usize::from(nth < self.connections % self.processes)
@@ -190,6 +206,11 @@ impl fmt::Display for Reader {
             Reader::Never => f.write_str("never"),
         }
     }
+}
+
+/// When an event of an open loop is due, in nanoseconds since the first.
+pub fn due_ns(nth: u64, per_s: f64) -> u64 {
+    (nth as f64 * 1e9 / per_s) as u64
 }
 
 /// A number of things per second; 0 stands for none of them, where that is allowed.
@@ -286,9 +307,8 @@ pub(super) mod tests {
         assert_eq!([0, 1, 2].map(|nth| plan.share(nth)), [4, 3, 3]);
     }
 
-    #[test]
-    fn contradictions_are_named() {
-        let publish = Publish {
+    fn publish() -> Publish {
+        Publish {
             url: "http://h/".into(),
             method: "POST".into(),
             fields: Vec::new(),
@@ -297,7 +317,32 @@ pub(super) mod tests {
             pipeline: 1,
             pace: Pace::Round,
             events_max: None,
+        }
+    }
+
+    #[test]
+    fn what_an_open_loop_is_to_publish() {
+        let check = |duration_ms, per_s, events_max, expected| {
+            let publish = Publish { pace: Pace::Rate(per_s), events_max, ..publish() };
+            let plan = Plan { duration_ms, publish: Some(publish), ..plan("http://h/") };
+            assert_eq!(plan.planned(), Some(expected), "{per_s} for {duration_ms} ms");
         };
+        check(1000, 100.0, None, 100);
+        check(1001, 100.0, None, 101);
+        check(300, 200.0, None, 60);
+        check(1000, 3.0, None, 3);
+        check(1000, 0.001, None, 1);
+        check(0, 100.0, None, 0);
+        check(1000, 100.0, Some(7), 7);
+        check(86_400_000, 1e7, None, 864_000_000_000);
+        assert_eq!(plan("http://h/").planned(), None);
+        let round = Plan { publish: Some(publish()), ..plan("http://h/") };
+        assert_eq!(round.planned(), None);
+    }
+
+    #[test]
+    fn contradictions_are_named() {
+        let publish = publish();
         let good = Plan { publish: Some(publish.clone()), ..plan("http://h/") };
         good.validate().unwrap();
         let check = |plan: Plan, expected: &str| {

@@ -76,15 +76,23 @@ pub struct Connections {
 /// What became of the events.
 #[derive(Debug, Clone, Serialize)]
 pub struct Published {
+    /// Events that were due before the end; only of an open loop.
+    pub planned: Option<u64>,
     /// Requests sent.
     pub events: u64,
+    /// Events that were due and were never sent, because the server, its answers, or the generator
+    /// held them up. Latency and spread say nothing of them, `lateness_ns` does.
+    pub unpublished: u64,
     /// Those answered with a status of 2xx.
     pub accepted: u64,
     /// Those answered with another status.
     pub refused: u64,
-    /// Why the first was, or why the publisher's connection failed.
+    /// Those not answered.
+    pub unanswered: u64,
+    /// Why the first was refused, or why the publisher's connection failed.
     pub first_refusal: Option<String>,
-    /// How long behind its intended moment each was sent; only of an open loop.
+    /// How long behind its intended moment each was sent; only of an open loop. One that was never
+    /// sent counts with the time that it had waited in the end.
     pub lateness_ns: Option<Percentiles>,
 }
 
@@ -180,10 +188,14 @@ impl Report {
         let wall_s = tally.wall_ns.max(1) as f64 / 1e9;
         let deliveries = tally.deliveries.max(1) as f64;
         let publish = plan.publish.as_ref();
+        let planned = plan.planned();
         let published = publish.map(|_| Published {
+            planned,
             events: tally.published.events,
+            unpublished: planned.unwrap_or(0).saturating_sub(tally.published.events),
             accepted: tally.published.accepted,
             refused: tally.published.refused,
+            unanswered: tally.published.unanswered,
             first_refusal: tally.published.first_refusal.clone(),
             lateness_ns: Percentiles::of(&tally.published.lateness_ns),
         });
@@ -241,14 +253,17 @@ impl Report {
             let text = || "misreported: a notice told of more events than were lost".into();
             report.first_offence.get_or_insert_with(text);
         }
-        report.verdict = report.verdict_of(&outcome.end);
+        report.verdict = report.verdict_of(&outcome.end, tally.unreachable > 0);
         report
     }
 
-    fn verdict_of(&self, end: &End) -> &'static str {
+    /// `unreachable`: some subscriber that was away in the end has found no server.
+    fn verdict_of(&self, end: &End, unreachable: bool) -> &'static str {
+        let all_away = self.connections.away == self.connections.open as u64;
         match end {
             End::Interrupted => return "interrupted",
             End::ServerGone => return "server gone",
+            End::Complete if unreachable && all_away => return "server gone",
             End::Complete => {}
         }
         // What the server refused to publish reaches nobody, but not for its want of trying.
@@ -256,7 +271,7 @@ impl Report {
         let refused = published.map_or(0, |published| published.events - published.accepted);
         let excused = refused.saturating_mul(self.connections.open as u64);
         let without_stream = self.connections.wanted - self.connections.open;
-        let incomplete = published.is_some_and(|published| published.events == 0)
+        let incomplete = published.is_some_and(|it| it.events == 0 || it.unpublished > 0)
             || refused + self.deliveries.unchecked + self.connections.away > 0
             || without_stream > 0;
         match self.offences.besides_missing() > 0 || self.offences.missing > excused {

@@ -1,6 +1,6 @@
 //! One subscriber: a connection that is opened, read as its plan says, and opened again.
 
-use super::checker::Checker;
+use super::checker::{Checker, Verdict};
 use super::notice::{Notice, Topics, Whose};
 use super::payload::{self, Found, Known, Stamp};
 use super::plan::Plan;
@@ -11,6 +11,7 @@ use crate::sys;
 use crate::wire::decode::Message;
 use mio::net::TcpStream;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use std::cmp::Ordering;
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -75,6 +76,8 @@ pub(super) struct Subscriber {
     /// Attempts that failed since the last stream.
     failures: u32,
     was_open: bool,
+    /// Its last attempt has found no server that answers.
+    pub unreachable: bool,
     /// Calls of read.
     reads: u32,
     begun_ns: u64,
@@ -106,6 +109,7 @@ impl Subscriber {
             retry_ms: RETRY_MS,
             failures: 0,
             was_open: false,
+            unreachable: false,
             reads: 0,
             begun_ns: 0,
             last_arrival_ns: 0,
@@ -131,6 +135,12 @@ impl Subscriber {
 
     /// Its socket has become writable: sends the request.
     pub fn writable(&mut self) -> io::Result<()> {
+        let sent = self.send();
+        self.unreachable |= sent.is_err();
+        sent
+    }
+
+    fn send(&mut self) -> io::Result<()> {
         let Some(socket) = &mut self.socket else { return Ok(()) };
         if self.phase == Phase::Connecting {
             if let Some(error) = socket.take_error()? {
@@ -183,10 +193,12 @@ impl Subscriber {
             match socket.read(&mut buffer[..part]) {
                 Ok(0) => {
                     let why = "the server has closed the connection";
-                    return Received::End(self.over(self.stream.end(), why, &mut shared.tally));
+                    let end = self.stream.end();
+                    return Received::End(self.over(end, why, &mut shared.tally));
                 }
                 Ok(count) => {
                     left -= count;
+                    self.unreachable = false;
                     shared.tally.reads += 1;
                     shared.tally.bytes += count as u64;
                     if let Some(why) = self.feed(&buffer[..count], shared) {
@@ -247,9 +259,12 @@ impl Subscriber {
     }
 
     /// What an end of the connection, for the reason `why`, says of its stream.
-    fn over(&self, end: StreamEnd, why: &str, tally: &mut Tally) -> String {
+    fn over(&mut self, end: StreamEnd, why: &str, tally: &mut Tally) -> String {
         match end {
-            StreamEnd::NoAnswer => format!("{why} without an answer"),
+            StreamEnd::NoAnswer => {
+                self.unreachable = true;
+                format!("{why} without an answer")
+            }
             StreamEnd::Clean => "the server has ended the stream".into(),
             StreamEnd::Cut => {
                 tally.offences.malformed += 1;
@@ -333,7 +348,14 @@ impl Shared {
         if tally.offences.count() > before {
             tally.note_offence(|| format!("event {}: {verdict:?}", stamp.seq));
         }
-        self.round.1 += usize::from(stamp.seq == self.round.0);
+        match stamp.seq.cmp(&self.round.0) {
+            _ if verdict == Verdict::Repeated => {}
+            Ordering::Less => {}
+            Ordering::Equal => self.round.1 += 1,
+            // The one before was lost to a subscriber here, and the publisher has waited for it in
+            // vain.
+            Ordering::Greater => self.round = (stamp.seq, 1),
+        }
         if stamp.intended_ns >= self.measured_from_ns {
             tally.latency_ns.record(now_ns.saturating_sub(stamp.intended_ns));
             note_spread(&mut tally.spreads, stamp.seq, now_ns);

@@ -33,6 +33,8 @@ pub struct Tally {
     pub unchecked: u64,
     /// Subscribers that had no stream at the end, and no other way to get what was outstanding.
     pub away: u64,
+    /// Those of them that have found no server when they asked for one again.
+    pub unreachable: u64,
     /// Bytes that subscribers received.
     pub bytes: u64,
     /// Reads that brought any.
@@ -68,10 +70,13 @@ pub struct Published {
     pub accepted: u64,
     /// Those that were answered with another one.
     pub refused: u64,
-    /// Why the first was.
+    /// Those that were not answered.
+    pub unanswered: u64,
+    /// Why the first was refused or not answered.
     pub first_refusal: Option<String>,
-    /// In an open loop: how long behind its intended moment each was sent. If this is long, the generator or the
-    /// server's answers hold it up.
+    /// In an open loop: how long behind its intended moment each was sent. If this is long, the
+    /// generator or the server's answers hold it up. An event that was due and was never sent is in
+    /// it with the time that it had waited in the end.
     pub lateness_ns: Distribution,
 }
 
@@ -103,6 +108,7 @@ impl Tally {
         self.overtold += other.overtold;
         self.unchecked += other.unchecked;
         self.away += other.away;
+        self.unreachable += other.unreachable;
         self.bytes += other.bytes;
         self.reads += other.reads;
         self.offences.add(&other.offences);
@@ -146,6 +152,7 @@ impl Published {
         self.events += other.events;
         self.accepted += other.accepted;
         self.refused += other.refused;
+        self.unanswered += other.unanswered;
         keep_first(&mut self.first_refusal, &other.first_refusal);
         self.lateness_ns.add(&other.lateness_ns);
     }

@@ -87,9 +87,7 @@ impl<'c> Worker<'c> {
     fn new(plan: Plan, worker: usize, control: &'c mut Control) -> Result<Worker<'c>, String> {
         let text = |error: io::Error| error.to_string();
         let publisher = plan.publish.as_ref().filter(|_| worker == 0);
-        let publisher = publisher
-            .map(|publish| Publisher::new(publish, plan.run, plan.grace_ms))
-            .transpose()?;
+        let publisher = publisher.map(|publish| Publisher::new(&plan, publish)).transpose()?;
         // A rest of 50 µs would otherwise be one of 100.
         sys::set_timer_slack(Duration::from_micros(1)).map_err(text)?;
         let (poll, timer) = (Poll::new().map_err(text)?, Timer::new().map_err(text)?);
@@ -191,7 +189,7 @@ impl<'c> Worker<'c> {
             match order {
                 Order::Begin { .. } => return Err(io::Error::other("told to begin twice")),
                 Order::Start { at_ns } => self.start(at_ns),
-                Order::NextRound => self.next_round(),
+                Order::NextRound { seq } => self.next_round(seq),
                 Order::Finish { events } => self.finish(events),
                 Order::Stop => self.stage = Stage::Over,
             }
@@ -246,7 +244,9 @@ impl<'c> Worker<'c> {
             }
             Stage::Running => {
                 let done = self.publisher.as_ref().is_some_and(|p| p.is_done(now_ns));
-                if done {
+                if let (true, Some(publisher)) = (done, &self.publisher) {
+                    let published = &mut self.crowd.shared.tally.published;
+                    publisher.note_unpublished(now_ns, published);
                     let grace_ns = self.crowd.shared.plan.grace_ms * 1_000_000;
                     self.stage = Stage::Answering(now_ns + grace_ns);
                     self.advance(now_ns);
@@ -254,10 +254,11 @@ impl<'c> Worker<'c> {
             }
             Stage::Answering(deadline_ns) => {
                 let Some(publisher) = &self.publisher else { return };
-                let unanswered = publisher.unanswered();
-                if unanswered == 0 || now_ns >= deadline_ns {
+                if !publisher.awaits_answers() || now_ns >= deadline_ns {
+                    let unanswered = publisher.unanswered();
+                    let published = &mut self.crowd.shared.tally.published;
+                    published.unanswered += unanswered as u64;
                     if unanswered > 0 {
-                        let published = &mut self.crowd.shared.tally.published;
                         let text =
                             || format!("publishing: {unanswered} requests were not answered");
                         published.first_refusal.get_or_insert_with(text);
@@ -283,6 +284,7 @@ impl<'c> Worker<'c> {
         let tally = &self.crowd.shared.tally;
         self.control.say(&Report::Progress(Progress {
             open: self.crowd.open(),
+            unreachable: self.crowd.unreachable(),
             published: self.publisher.as_ref().map_or(0, Publisher::events),
             deliveries: tally.deliveries,
             offences: tally.offences.count(),
@@ -326,9 +328,8 @@ impl Worker<'_> {
         let Some(publisher) = &mut self.publisher else { return Ok(()) };
         let tally = &mut self.crowd.shared.tally;
         if publisher.wants_to_connect(now_ns) {
-            // What fails here fails again at the next attempt, or is told when sending.
-            let connected = publisher.connect(now_ns).is_ok();
-            if let Some(socket) = publisher.socket.as_mut().filter(|_| connected) {
+            publisher.connect(now_ns, &mut tally.published);
+            if let Some(socket) = &mut publisher.socket {
                 let interest = Interest::READABLE | Interest::WRITABLE;
                 self.poll.registry().register(socket, PUBLISHER, interest)?;
             }
@@ -339,7 +340,8 @@ impl Worker<'_> {
             self.crowd.shared.round = (seq, 0);
         }
         let ready = std::mem::take(&mut self.publisher_ready);
-        publisher.exchange(ready, &mut self.crowd.shared.buffer, &mut tally.published);
+        let buffer = &mut self.crowd.shared.buffer;
+        publisher.exchange(ready, buffer, now_ns, &mut tally.published);
         Ok(())
     }
 
@@ -355,14 +357,14 @@ impl Worker<'_> {
         let seq = self.crowd.shared.round.0;
         self.crowd.shared.round = (seq + 1, 0);
         match self.crowd.shared.plan.processes {
-            1 => self.next_round(),
+            1 => self.next_round(seq),
             _ => self.control.say(&Report::RoundDone { seq }),
         }
     }
 
-    fn next_round(&mut self) {
+    fn next_round(&mut self, seq: u64) {
         if let Some(publisher) = &mut self.publisher {
-            publisher.clear_next_round();
+            publisher.clear_next_round(seq);
         }
     }
 }
