@@ -60,7 +60,7 @@ set -m
 job=$!
 set +m
 trap 'kill -- "-$job" 2>/dev/null || true' EXIT
-trap 'exit 130' INT TERM
+trap 'exit 130' INT TERM HUP
 wait "$job"
 
 cat "$out/marks.md"

@@ -43,7 +43,7 @@ background() {
 # Whoever has stopped reading is kept, or the pictures would miss it.
 start_server() {
   : >"$scratch/serve"
-  "$pushv" serve --listen 127.0.0.1:0 --admin 127.0.0.1:0 --flush-policy linger:20ms \
+  become "$pushv" serve --listen 127.0.0.1:0 --admin 127.0.0.1:0 --flush-policy linger:20ms \
     --stall-timeout-ms 0 --tcp-user-timeout-ms 0 --timestamp-one-in 100 >"$scratch/serve" 2>"$scratch/log" &
   started+=("$!")
   until admin=$(sed -n 's/^admin //p' "$scratch/serve") && [ -n "$admin" ]; do

@@ -16,7 +16,14 @@ end_all() {
   rm -rf "$scratch"
 }
 trap end_all EXIT
-trap 'exit 130' INT TERM
+trap 'exit 130' INT TERM HUP
+
+# Becomes this program, which the kernel ends with the script if that is killed and can end nothing
+# itself (setpriv is part of util-linux). To be started with & behind it.
+become() {
+  if command -v setpriv >/dev/null; then exec setpriv --pdeathsig KILL "$@"; fi
+  exec "$@"
+}
 
 # Starts a server, with these arguments, and 200 subscribers who get 500 events a second until the
 # script ends, and sets $pid. PUSHV names the program; otherwise it is built.
@@ -25,7 +32,7 @@ start_server_under_load() {
   local pushv=${PUSHV:-$root/target/release/pushv}
   [ -n "${PUSHV:-}" ] || cargo build --release --quiet --manifest-path "$root/Cargo.toml"
 
-  "$pushv" serve --listen 127.0.0.1:0 --admin off "$@" >"$scratch/serve" 2>"$scratch/log" &
+  become "$pushv" serve --listen 127.0.0.1:0 --admin off "$@" >"$scratch/serve" 2>"$scratch/log" &
   pid=$!
   started+=("$pid")
   until url=$(grep -som1 'http://.*' "$scratch/serve"); do
@@ -33,7 +40,7 @@ start_server_under_load() {
     sleep 0.1
   done
 
-  "$pushv" load "$url/events/a" --publish self --rate 500 -n 200 --duration 3600s \
+  become "$pushv" load "$url/events/a" --publish self --rate 500 -n 200 --duration 3600s \
     >"$scratch/load" 2>&1 &
   load=$!
   started+=("$load")

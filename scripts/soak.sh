@@ -88,7 +88,7 @@ TEXT
   mv "$scratch/next.toml" "$scratch/pushv.toml"
 }
 configure 0 5000
-"$pushv" serve --config "$scratch/pushv.toml" >"$scratch/serve" 2>"$scratch/log" &
+become "$pushv" serve --config "$scratch/pushv.toml" >"$scratch/serve" 2>"$scratch/log" &
 server=$!
 started=("$server")
 until admin=$(grep -som1 '^admin http://.*' "$scratch/serve"); do
@@ -98,7 +98,7 @@ done
 admin=${admin#admin }
 url=$(sed -n 's/^listening //p' "$scratch/serve")/events
 
-"$pushv" soak sample --pid "$server" --admin "$admin" --probe "$url/probe" --every "$every" \
+become "$pushv" soak sample --pid "$server" --admin "$admin" --probe "$url/probe" --every "$every" \
   >"$out/samples.jsonl" 2>"$scratch/sampler" &
 sampler=$!
 started+=("$sampler")

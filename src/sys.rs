@@ -7,6 +7,8 @@
 pub mod allocator;
 #[cfg(feature = "lab")]
 pub mod network;
+#[cfg(feature = "load")]
+pub mod process;
 pub mod stamps;
 pub mod tcp;
 #[cfg(feature = "lab")]

@@ -5,10 +5,15 @@
 use pushv::lab::experiments;
 use pushv::lab::method::record::{Block, Doubt, Kind, Record};
 use pushv::lab::method::store;
+use pushv::sys::process;
+use std::ffi::OsString;
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 /// A directory that is removed in the end.
 struct Scratch(PathBuf);
@@ -37,10 +42,16 @@ impl Drop for Scratch {
     }
 }
 
-fn lab(arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_pushv"));
-    command.arg("lab").args(arguments).output().unwrap()
+fn pushv() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_pushv"))
 }
+
+fn lab(arguments: &[&str]) -> Output {
+    pushv().arg("lab").args(arguments).output().unwrap()
+}
+
+/// How long something may take that is a matter of moments on a machine without other work.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 #[track_caller]
 fn succeeds(arguments: &[&str]) -> String {
@@ -224,22 +235,161 @@ fn records_are_all_there_is() {
     assert_eq!(again.len(), lines.len(), "{again:?}");
 }
 
+/// A run that has begun to measure.
+struct Begun {
+    child: Child,
+    out: Scratch,
+    /// The server that it has started.
+    servers: Vec<Process>,
+}
+
+impl Begun {
+    fn run(command: &mut Command, size: &str, name: &str) -> Begun {
+        let out = Scratch::new(name);
+        command.args(["lab", "run", "write-vs-writev", size, "--out", out.path()]);
+        let command = command.stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        loop {
+            let servers = Process::servers_of(child.id());
+            if !servers.is_empty() {
+                return Begun { child, out, servers };
+            }
+            assert_eq!(child.try_wait().unwrap(), None, "it has not ended by itself");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Waits for the end, and gives the status and what was said.
+    fn end(&mut self) -> (Option<i32>, String) {
+        let mut said = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        (self.child.wait().unwrap().code(), said)
+    }
+
+    fn signal(&self, signal: &str) {
+        let arguments = [signal, &self.child.id().to_string()];
+        assert!(Command::new("kill").args(arguments).status().unwrap().success());
+    }
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        let _ended = self.child.kill();
+        let _status = self.child.wait();
+    }
+}
+
+/// A process, by its number and the time at which it began, which no other one shares.
+#[derive(Debug, Clone, PartialEq)]
+struct Process {
+    pid: String,
+    parent: u32,
+    began: String,
+}
+
+impl Process {
+    /// The servers that a process has started and that have not ended.
+    fn servers_of(parent: u32) -> Vec<Process> {
+        let all = fs::read_dir("/proc").unwrap().flatten();
+        let all = all.filter_map(|entry| Process::read(entry.file_name().to_str()?));
+        let serves = |process: &Process| {
+            let line = fs::read(format!("/proc/{}/cmdline", process.pid)).unwrap_or_default();
+            line.split(|&byte| byte == 0).nth(1) == Some(b"serve")
+        };
+        all.filter(|process| process.parent == parent && serves(process)).collect()
+    }
+
+    /// From `/proc/PID/stat` (`proc_pid_stat(5)`); nothing if it has ended.
+    fn read(pid: &str) -> Option<Process> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // State, parent and beginning are the fields 3, 4 and 22; the second one ends in a bracket.
+        let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
+        let (pid, parent) = (pid.into(), fields[1].parse().ok()?);
+        (fields[0] != "Z").then(|| Process { pid, parent, began: fields[19].into() })
+    }
+
+    #[track_caller]
+    fn await_end(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        while Process::read(&self.pid).is_some_and(|now| now.began == self.began) {
+            assert!(Instant::now() < deadline, "{self:?} goes on");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
 #[test]
 fn an_interrupted_run_keeps_what_it_has() {
-    let out = Scratch::new("interrupted");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_pushv"));
-    command.args(["lab", "run", "write-vs-writev", "--quick", "--out", out.path()]);
-    let mut child = command.stderr(std::process::Stdio::piped()).spawn().unwrap();
-    while !out.0.join("records.jsonl").exists() {
-        assert_eq!(child.try_wait().unwrap(), None, "it has not ended by itself");
-        std::thread::sleep(std::time::Duration::from_millis(10));
+    let mut begun = Begun::run(&mut pushv(), "--quick", "interrupted");
+    while !begun.out.0.join("records.jsonl").exists() {
+        assert_eq!(begun.child.try_wait().unwrap(), None, "it has not ended by itself");
+        std::thread::sleep(Duration::from_millis(10));
     }
-    let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-    assert!(kill.success());
-    let output = child.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(130));
-    assert!(text(&output.stderr).contains("goes on"), "{}", text(&output.stderr));
-    assert_eq!(out.records().len(), 1, "the first group is kept");
+    begun.signal("-INT");
+    let (status, said) = begun.end();
+    assert!(status == Some(130) && said.contains("goes on"), "{status:?}: {said}");
+    assert_eq!(begun.out.records().len(), 1, "the first group is kept");
+}
+
+#[test]
+fn a_run_that_loses_its_terminal_leaves_nothing_running() {
+    if process::ignores(libc::SIGHUP).unwrap() {
+        return writeln!(std::io::stderr(), "SKIPPED: SIGHUP is ignored here").unwrap();
+    }
+    let mut begun = Begun::run(&mut pushv(), "--quick", "hangup");
+    begun.signal("-HUP");
+    let (status, said) = begun.end();
+    assert!(status == Some(130) && said.contains("goes on"), "{status:?}: {said}");
+    begun.servers.iter().for_each(Process::await_end);
+}
+
+/// A run that is killed cannot end its server and its subscribers. The kernel does.
+#[test]
+fn a_run_that_is_killed_leaves_nothing_running() {
+    let begun = Begun::run(&mut pushv(), "--quick", "killed");
+    begun.signal("-KILL");
+    begun.servers.iter().for_each(Process::await_end);
+}
+
+/// nohup(1) has a program ignore SIGHUP, so that it survives the terminal.
+#[test]
+fn a_run_that_ignores_its_terminal_goes_on() {
+    let mut command = Command::new("sh");
+    command.args(["-c", "trap '' HUP; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_pushv")]);
+    let mut begun = Begun::run(&mut command, "--smallest", "nohup");
+    begun.signal("-HUP");
+    let (status, said) = begun.end();
+    assert_eq!(status, Some(0), "{said}");
+}
+
+/// Two runs that fill one directory would both measure, and write, every cell.
+#[test]
+fn a_directory_has_one_run_at_a_time() {
+    let begun = Begun::run(&mut pushv(), "--quick", "twice");
+    let again = ["run", "write-vs-writev", "--quick", "--out", begun.out.path()];
+    fails(&again, 1, "another run is writing its records there");
+}
+
+/// Neither the environment nor the name of a file need be text.
+#[test]
+fn bytes_that_are_no_text_do_no_harm() {
+    let strange = |text: &str| OsString::from_vec([text.as_bytes(), b"\xe9"].concat());
+    let scratch = Scratch::new("bytes");
+    fs::create_dir_all(&scratch.0).unwrap();
+    let out = scratch.0.join(strange("out"));
+    let mut command = pushv();
+    command.args(["lab", "run", "write-vs-writev", "--smallest", "--out"]).arg(&out);
+    let output = command.env("LEGACY", strange("")).env(strange("PUSHV_"), "x").output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let records = store::read(&out).unwrap().records;
+    assert!(records[0].command.last().unwrap().ends_with("out\u{fffd}"), "{records:?}");
+    for arguments in [["lab", "list"], ["lab", "report"], ["load", "--publish"], ["top", "--admin"]]
+    {
+        let output = pushv().args(arguments).arg(strange("")).output().unwrap();
+        let said = text(&output.stderr);
+        assert!(matches!(output.status.code(), Some(1 | 2)), "{arguments:?}: {said}");
+        assert!(!said.contains("panicked"), "{arguments:?}: {said}");
+    }
 }
 
 #[test]

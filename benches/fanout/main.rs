@@ -37,7 +37,10 @@ use scene::Entry;
 use table::Report;
 
 fn main() {
-    let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
+    let mut arguments = std::env::args_os()
+        .skip(1)
+        .map(|one| one.to_string_lossy().into_owned())
+        .filter(|argument| argument != "--bench");
     let mut options = Options { sizes: Sizes::FULL, scene: None, peers: false, json: None };
     while let Some(argument) = arguments.next() {
         match argument.as_str() {

@@ -4,7 +4,7 @@ use pushv::testing::simulate::{self, Summary};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let mut arguments = std::env::args().skip(1).map(|text| text.parse::<u64>().ok());
+    let mut arguments = std::env::args_os().skip(1).map(|text| text.to_str()?.parse::<u64>().ok());
     let (Some(Some(from)), Some(Some(count)), Some(Some(jobs)), None) =
         (arguments.next(), arguments.next(), arguments.next(), arguments.next())
     else {

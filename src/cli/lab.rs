@@ -1,7 +1,7 @@
 //! `pushv lab`, and the processes that it measures with.
 
-use super::Failure;
 use super::terminal::Terminal;
+use super::{Failure, note};
 use clap::{Arg, ArgAction, ArgMatches, Command as Subcommand, value_parser};
 use pushv::lab::experiments::{self, Experiment};
 use pushv::lab::method::cell::Stop;
@@ -11,7 +11,7 @@ use pushv::lab::report;
 use pushv::lab::report::compare::Changes;
 use pushv::lab::run::{Lab, Processors, Watch};
 use pushv::wire::date::HttpDate;
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
@@ -215,7 +215,7 @@ fn measure(chosen: Vec<&dyn Experiment>, matches: &ArgMatches) -> Result<(), Fai
     let out = out.unwrap_or_else(|| PathBuf::from(format!("lab-results/{}", stamp(now.as_secs()))));
     for experiment in &chosen {
         if let Some(why) = experiment.unavailable() {
-            eprintln!("pushv: {} cannot be carried out: {why}", experiment.name());
+            note(format_args!("{} cannot be carried out: {why}", experiment.name()));
         }
     }
     // Before anything else: a namespace is entered by a process with one thread.
@@ -223,7 +223,7 @@ fn measure(chosen: Vec<&dyn Experiment>, matches: &ArgMatches) -> Result<(), Fai
     let environment = environment::describe(network);
     environment::usable_clock(&environment).map_err(Failure::Failed)?;
     if let Some(why) = &environment.network.why_not {
-        eprintln!("pushv: no private network: {why}");
+        note(format_args!("no private network: {why}"));
     }
     let records = Records::open(&out, profile, environment.commit.as_deref())?;
     let check = experiments::against_itself(&chosen);
@@ -238,7 +238,7 @@ fn measure(chosen: Vec<&dyn Experiment>, matches: &ArgMatches) -> Result<(), Fai
         std::env::current_exe().map_err(failed)?,
         Method::of(profile, seed),
         environment,
-        std::env::args().collect(),
+        std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect(),
         processors,
         &mut watch,
     );
@@ -261,19 +261,23 @@ fn measure(chosen: Vec<&dyn Experiment>, matches: &ArgMatches) -> Result<(), Fai
 struct Records {
     path: PathBuf,
     known: Vec<Record>,
+    /// The lock on the directory, if its file system has locks. It ends with this process.
+    _lock: Option<File>,
 }
 
 impl Records {
     fn open(out: &Path, profile: Profile, commit: Option<&str>) -> Result<Records, Failure> {
         let failed = |error: io::Error| Failure::Failed(format!("{}: {error}", out.display()));
         fs::create_dir_all(out).map_err(failed)?;
+        // Before anything is read: two runs would both miss a cell, and both write it.
+        let lock = lock(out)?;
         let path = out.join(store::FILE_NAME);
         let known = if path.exists() { read(out)? } else { Vec::new() };
         let other = known.iter().find(|record| {
             record.method.profile != profile || record.environment.commit.as_deref() != commit
         });
         match other {
-            None => Ok(Records { path, known }),
+            None => Ok(Records { path, known, _lock: lock }),
             Some(_) => Err(Failure::Usage(format!(
                 "{}: there are records of another size or another commit; give another --out",
                 out.display()
@@ -286,10 +290,27 @@ impl Records {
     }
 }
 
+/// Locks the directory of a run against other runs.
+fn lock(out: &Path) -> Result<Option<File>, Failure> {
+    let told = |error: io::Error| format!("{}: {error}", out.display());
+    let directory = File::open(out).map_err(|error| Failure::Failed(told(error)))?;
+    match pushv::sys::process::try_lock(&directory) {
+        Ok(true) => Ok(Some(directory)),
+        Ok(false) => Err(Failure::Failed(format!(
+            "{}: another run is writing its records there; wait for it, or give another --out",
+            out.display()
+        ))),
+        Err(error) => {
+            note(format_args!("no lock keeps other runs away: {}", told(error)));
+            Ok(None)
+        }
+    }
+}
+
 fn read(directory: &Path) -> Result<Vec<Record>, Failure> {
     let contents = store::read(directory).map_err(Failure::Failed)?;
     if let Some(warning) = &contents.warning {
-        eprintln!("pushv: {warning}");
+        note(warning);
     }
     Ok(contents.records)
 }
@@ -304,7 +325,7 @@ fn publish(directory: &Path, json: bool) -> Result<(), Failure> {
             .map_err(|error| Failure::Failed(format!("{}: {error}", path.display())))?;
     }
     print(&if json { format!("{:#}\n", report.json) } else { report.markdown })?;
-    eprintln!("pushv: the report with its charts is {}", page.display());
+    note(format_args!("the report with its charts is {}", page.display()));
     Ok(())
 }
 
@@ -338,7 +359,7 @@ impl Watch for Terminal {
         let message = format!("{what}, about {} left", about(remaining));
         // A log gets a line for each group; a terminal has the bar.
         if self.is_news(what) && !self.is_seen() {
-            eprintln!("pushv: {message}");
+            note(&message);
         }
         self.show(part, message);
     }
@@ -350,5 +371,5 @@ impl Watch for Terminal {
 
 const EXIT: &str = "Records go to DIR/records.jsonl, the report to DIR/report.html; its summary is \
                     printed.\n\nExit status: 0 done; 1 it could not be done; 2 wrong usage; 130 \
-                    interrupted.";
+                    interrupted (INT, TERM or HUP).";
 const LINE: usize = 96;

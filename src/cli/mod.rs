@@ -13,6 +13,8 @@ mod terminal;
 mod top;
 
 use clap::Command;
+use std::fmt::Display;
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 /// Why a command ends without having done what it was asked.
@@ -52,8 +54,14 @@ pub fn run() -> ExitCode {
 }
 
 fn report(why: &str, status: u8) -> ExitCode {
-    eprintln!("pushv: {why}");
+    note(why);
     ExitCode::from(status)
+}
+
+/// Says something on standard error, if it can be heard: the terminal may have been closed, or the
+/// program that reads may have ended, and neither is a reason to panic as `eprintln!` does.
+fn note(text: impl Display) {
+    let _unheard = writeln!(io::stderr(), "pushv: {text}");
 }
 
 fn command() -> Command {

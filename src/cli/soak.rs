@@ -5,7 +5,7 @@ use clap::{Arg, ArgMatches, Command, value_parser};
 use pushv::client::url::Url;
 use pushv::soak::record::Run;
 use pushv::soak::sampler::{self, Plan};
-use std::io;
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -65,7 +65,8 @@ fn sample(matches: &ArgMatches) -> Result<(), Failure> {
 fn judge(matches: &ArgMatches) -> Result<(), Failure> {
     let directory = matches.get_one::<PathBuf>("DIR").cloned().unwrap_or_default();
     let run = Run::read(&directory).map_err(Failure::Failed)?;
-    print!("{run}");
+    let shown = write!(io::stdout().lock(), "{run}");
+    shown.map_err(|error| Failure::Failed(error.to_string()))?;
     match run.findings().iter().all(|finding| finding.passed) {
         true => Ok(()),
         false => Err(Failure::Silent), // the table has said it

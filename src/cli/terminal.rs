@@ -1,6 +1,8 @@
 //! What long work shows on a terminal, and how it is interrupted.
 
+use super::note;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use std::io::{self, IsTerminal as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,10 +16,13 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    /// From now on the first SIGINT or SIGTERM is noted; a second one ends the process at once.
+    /// From now on the first SIGINT, SIGTERM or SIGHUP is noted; a second one ends the process at
+    /// once. A SIGHUP that is ignored, as by nohup(1), stays so.
     pub fn new() -> io::Result<Terminal> {
         let interrupted = Arc::new(AtomicBool::new(false));
-        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        let hangup =
+            Some(SIGHUP).filter(|&signal| !pushv::sys::process::ignores(signal).unwrap_or(false));
+        for signal in [SIGINT, SIGTERM].into_iter().chain(hangup) {
             signal_hook::flag::register_conditional_shutdown(signal, 130, interrupted.clone())?;
             signal_hook::flag::register(signal, interrupted.clone())?;
         }
@@ -53,7 +58,7 @@ impl Terminal {
 
     /// Says something beside the bar.
     pub fn say(&self, text: &str) {
-        self.bar.suspend(|| eprintln!("pushv: {text}"));
+        self.bar.suspend(|| note(text));
     }
 
     /// Whether the user has ended the work.

@@ -365,7 +365,9 @@ impl Worker {
     ) -> std::io::Result<Worker> {
         let (control, theirs) = UnixStream::pair()?;
         // In a group of its own, so that Ctrl-C reaches the coordinator alone.
-        let child = program.stdin(OwnedFd::from(theirs)).process_group(0).spawn()?;
+        program.stdin(OwnedFd::from(theirs)).process_group(0);
+        sys::process::end_with_parent(&mut program);
+        let child = program.spawn()?;
         let lines = BufReader::new(control.try_clone()?).lines();
         thread::Builder::new().name(format!("worker {nth}")).spawn(move || {
             let mut over = false;

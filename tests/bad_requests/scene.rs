@@ -6,8 +6,10 @@
 //! a test that forgets to call it does not pass.
 
 use crate::support::{Answer, Client, PATIENCE, Running, Subscriber};
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -37,7 +39,8 @@ impl Scene {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pushv"));
         command.args(["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
         command.args(["--log", "warn"]);
-        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("PUSHV_")) {
+        let is_setting = |name: &OsStr| name.as_bytes().starts_with(b"PUSHV_");
+        for (name, _) in std::env::vars_os().filter(|(name, _)| is_setting(name)) {
             command.env_remove(name);
         }
         for (name, value) in settings {

@@ -91,7 +91,7 @@ fn main() -> ExitCode {
     let mut scale = Scale::Quick;
     let mut only: Option<String> = None;
     let mut inside = false;
-    let mut arguments = std::env::args().skip(1);
+    let mut arguments = std::env::args_os().skip(1).map(|one| one.to_string_lossy().into_owned());
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--full" => scale = Scale::Full,

@@ -1,9 +1,11 @@
 //! The command as a process of its own.
 
 use super::{Client, PATIENCE, Subscriber};
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -21,7 +23,8 @@ pub struct Process {
 pub fn pushv(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pushv"));
     command.args(arguments);
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("PUSHV_")) {
+    let is_setting = |name: &OsStr| name.as_bytes().starts_with(b"PUSHV_");
+    for (name, _) in std::env::vars_os().filter(|(name, _)| is_setting(name)) {
         command.env_remove(name);
     }
     command

@@ -13,7 +13,7 @@ mod terminal;
 mod text;
 mod view;
 
-use super::Failure;
+use super::{Failure, note};
 use ask::{Refusal, Reply};
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
@@ -181,19 +181,19 @@ impl Watch {
         self.take(news, reply);
         let (admin, state) = (&self.admin, &self.state);
         match (&state.lost, before.lost.is_some()) {
-            (Some(why), false) => eprintln!("pushv: no answer from {admin}: {why}; trying again"),
-            (None, true) => eprintln!("pushv: {admin} answers again"),
+            (Some(why), false) => note(format_args!("no answer from {admin}: {why}; trying again")),
+            (None, true) => note(format_args!("{admin} answers again")),
             _ => {}
         }
         match (state.is_silent(), before.is_silent()) {
-            (true, false) => eprintln!("pushv: /live of {admin} says nothing; rates are unknown"),
-            (false, true) => eprintln!("pushv: /live of {admin} speaks again"),
+            (true, false) => note(format_args!("/live of {admin} says nothing; rates are unknown")),
+            (false, true) => note(format_args!("/live of {admin} speaks again")),
             _ => {}
         }
         if let Some(epochs) =
             state.restarted.as_ref().filter(|_| state.restarted != before.restarted)
         {
-            eprintln!("pushv: the server was restarted: {epochs}");
+            note(format_args!("the server was restarted: {epochs}"));
         }
     }
 

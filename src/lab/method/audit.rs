@@ -4,6 +4,7 @@
 //! not the server: the kernel, at the tracepoints through which every system call passes, or else
 //! strace(1), which stops the process at each. Neither belongs into a run that is timed.
 
+use crate::sys::process;
 use crate::sys::trace::{self, Counter};
 use std::collections::BTreeMap;
 use std::fs;
@@ -226,6 +227,8 @@ impl Strace {
         command.arg(format!("trace={}", calls.join(",")));
         // What it says is looked at, so that it must not be translated.
         command.env("LC_ALL", "C").stdin(Stdio::null()).stdout(Stdio::null());
+        // Killed, it lets the process go.
+        process::end_with_parent(&mut command);
         let spawned = command.stderr(Stdio::piped()).spawn();
         let mut child = spawned.map_err(|why| format!("strace: {why}"))?;
         let stderr = child.stderr.take().ok_or("strace: it says nothing")?;

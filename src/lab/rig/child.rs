@@ -3,6 +3,7 @@
 //! It sleeps between orders, and so does its parent while an order is carried out: whatever is
 //! measured has the machine to itself.
 
+use crate::sys;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::io::{BufRead as _, BufReader, ErrorKind, Write as _};
@@ -13,7 +14,8 @@ use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 use std::time::Duration;
 
-/// A process that takes orders `O` and gives answers `A`. Dropped, it is ended.
+/// A process that takes orders `O` and gives answers `A`. Dropped, it is ended; it also ends with the
+/// thread that has started it.
 #[derive(Debug)]
 pub struct Child<O, A> {
     process: std::process::Child,
@@ -31,8 +33,9 @@ impl<O: Serialize, A: DeserializeOwned> Child<O, A> {
         let (ours, theirs) = UnixStream::pair().map_err(text)?;
         ours.set_read_timeout(Some(PATIENCE)).map_err(text)?;
         // In a group of its own, so that Ctrl-C reaches the parent alone.
-        let process =
-            program.stdin(OwnedFd::from(theirs)).process_group(0).spawn().map_err(text)?;
+        program.stdin(OwnedFd::from(theirs)).process_group(0);
+        sys::process::end_with_parent(&mut program);
+        let process = program.spawn().map_err(text)?;
         Ok(Child { process, socket: BufReader::new(ours), speaks: PhantomData })
     }
 

@@ -8,11 +8,12 @@ use std::collections::BTreeMap;
 use std::fs::read_to_string;
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// A server that is running. Dropped, it is ended.
+/// A server that is running. Dropped, it is ended; it also ends with the thread that has started it.
 #[derive(Debug)]
 pub struct Server {
     process: Child,
@@ -48,15 +49,17 @@ impl Server {
         program.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--heartbeat", "off"]);
         program.args(["--log", "warn", "--tcp-congestion", congestion]);
         program.args(["--cpu", &processor.to_string()]).args(arguments);
-        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("PUSHV_")) {
-            program.env_remove(name);
+        // Whatever else is in the environment may be no text.
+        for (name, _) in std::env::vars_os() {
+            if name.as_bytes().starts_with(b"PUSHV_") {
+                program.env_remove(name);
+            }
         }
-        let mut process = program
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .process_group(0)
-            .spawn()
-            .map_err(|error| format!("the server could not be started: {error}"))?;
+        program.stdin(Stdio::null()).stdout(Stdio::piped()).process_group(0);
+        sys::process::end_with_parent(&mut program);
+        let started = program.spawn();
+        let mut process =
+            started.map_err(|error| format!("the server could not be started: {error}"))?;
         let mut lines = BufReader::new(process.stdout.take().ok_or("no output")?).lines();
         let mut line = |prefix: &str| {
             let line = lines.next().and_then(Result::ok).unwrap_or_default();
