@@ -240,7 +240,7 @@ pub static KNOBS: &[Knob] = &[
     number!("log_events_max", Live, Limits, limits.log_events_max, 1..=100_000_000,
         "Events that a topic retains; the oldest are evicted"),
     number!("logs_bytes_max", Live, Limits, limits.logs_bytes_max, 4_096..=1_099_511_627_776,
-        "Bytes of all topics' logs; above it logs evict instead of growing, and what fits nowhere is answered with 503"),
+        "Bytes allocated for all topics' logs, their indexes and publishers' ids; above it logs evict instead of growing, and what fits nowhere is answered with 503"),
     number!("event_bytes_max", Live, Limits, limits.event_bytes_max, 1..=67_108_864,
         "Bytes of an event's data; above it the answer is 413"),
     number!("head_bytes_max", Live, Limits, limits.head_bytes_max, 1_024..=1_048_576,

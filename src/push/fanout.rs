@@ -66,6 +66,10 @@ impl Fanout {
     /// the last one had to move there.
     pub fn remove(&mut self, slot: Slot) -> Option<SubscriberKey> {
         self.subscribers.swap_remove(slot.0 as usize);
+        // A crowd that has left leaves no memory behind: topics stay longer than their subscribers.
+        if self.subscribers.capacity() > 4 * self.subscribers.len() + SUBSCRIBERS_MIN {
+            self.subscribers.shrink_to(2 * self.subscribers.len());
+        }
         let count = self.subscribers.len() as u32;
         if self.owed > 0 {
             // The one that moved may have gone from a place still to be visited to one that is
@@ -182,10 +186,23 @@ impl Amount {
     }
 }
 
+/// Room for so many is kept.
+const SUBSCRIBERS_MIN: usize = 16;
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::collections::BTreeSet;
+
+    #[test]
+    fn memory_follows_the_number_of_subscribers() {
+        let mut fanout = with(10_000);
+        for left in (0..10_000).rev() {
+            fanout.remove(Slot(left / 2));
+            let capacity = fanout.subscribers.capacity();
+            assert!(capacity <= 4 * left as usize + SUBSCRIBERS_MIN, "{capacity} for {left}");
+        }
+    }
 
     fn with(count: u32) -> Fanout {
         let mut fanout = Fanout::default();

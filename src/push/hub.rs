@@ -318,7 +318,7 @@ impl Hub {
             self.forgotten = self.forgotten.max(topic.log.last_seq());
         }
         self.forgotten_events += topic.log.end().0;
-        topic.log.release(&mut self.memory);
+        topic.release(&mut self.memory);
         true
     }
 

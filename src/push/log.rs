@@ -16,8 +16,8 @@
 //! the whole hub (ids count in these), and its *offset* in the stream of all bytes ever appended
 //! (a subscriber's progress inside a span counts in these). All three only ever grow.
 //!
-//! Memory is taken as it is needed: the ring begins small and doubles until it reaches its bound;
-//! only then does appending evict. An empty topic has no ring at all.
+//! Memory is taken as it is needed: the ring and the index begin small and double until they reach a
+//! bound; only then does appending evict. An empty topic has neither.
 
 use crate::push::id::Seq;
 use crate::wire::event::Frame;
@@ -117,13 +117,20 @@ pub struct Bounds {
     pub frames_max: usize,
 }
 
-/// The memory of all logs together.
+/// The memory of all logs together: their rings, their indexes, and what is noted of publishers' ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Memory {
-    /// Bytes that rings have taken.
+    /// Bytes that are allocated, in use or not.
     pub used_bytes: usize,
-    /// Bytes that they may take.
+    /// Bytes that may be.
     pub bytes_max: usize,
+}
+
+impl Memory {
+    /// Whether `bytes` more may be allocated.
+    pub fn affords(&self, bytes: usize) -> bool {
+        self.used_bytes.saturating_add(bytes) <= self.bytes_max
+    }
 }
 
 /// The frame cannot be retained, even with everything else evicted.
@@ -142,24 +149,46 @@ impl Log {
         Log { evicted, ..Log::default() }
     }
 
-    /// Appends a frame, evicting the oldest ones as far as the bounds demand; `forget_id` is given
-    /// the id of each evicted frame that carries its publisher's own.
+    /// Whether a frame of `len` bytes can be appended, if `reserved` bytes are taken for something
+    /// else. Everything may be evicted for it, so what the log retains does not matter.
     ///
     /// # Errors
-    /// [`Full`]; what had to be evicted on the way there stays evicted.
+    /// [`Full`], with what is in the way.
+    pub fn check_room(
+        &self,
+        len: usize,
+        reserved: usize,
+        bounds: Bounds,
+        memory: &Memory,
+    ) -> Result<(), Full> {
+        if len > bounds.bytes_max {
+            return Err(Full::Log);
+        }
+        // A ring above its bound is replaced by one of that size first.
+        let kept = self.ring.len().min(bounds.bytes_max);
+        let ring = if len > kept { ring_bytes(len, kept, bounds) } else { kept };
+        let index = if self.entries.capacity() == 0 { INDEX_ENTRIES_MIN * ENTRY_BYTES } else { 0 };
+        let others = memory.used_bytes - self.ring.len();
+        let total = others.saturating_add(ring).saturating_add(index).saturating_add(reserved);
+        if total > memory.bytes_max { Err(Full::Memory) } else { Ok(()) }
+    }
+
+    /// Appends a frame, evicting the oldest ones as far as the bounds demand; `forget_id` is given
+    /// the id and the number of each evicted frame that carries its publisher's own.
+    ///
+    /// # Errors
+    /// [`Full`]. Then nothing was evicted.
     pub fn append(
         &mut self,
         frame: Frame<'_>,
         stamp: Stamp,
         bounds: Bounds,
         memory: &mut Memory,
-        mut forget_id: impl FnMut(&[u8]),
+        mut forget_id: impl FnMut(&[u8], FrameNo),
     ) -> Result<(), Full> {
         debug_assert!(stamp.seq > self.last_seq(), "seqs only grow");
         let len = frame.bytes.len();
-        if len > bounds.bytes_max {
-            return Err(Full::Log);
-        }
+        self.check_room(len, 0, bounds, memory)?;
         while self.entries.len() >= bounds.frames_max.max(1) || self.live_bytes() > bounds.bytes_max
         {
             self.evict_oldest(&mut forget_id);
@@ -167,14 +196,19 @@ impl Log {
         if self.ring.len() > bounds.bytes_max {
             self.resize(bounds.bytes_max, memory);
         }
+        if self.entries.capacity() == 0 {
+            self.grow_index(memory);
+        }
         let at = loop {
-            if let Some(at) = self.place(len) {
-                break at;
-            }
-            match self.larger_ring(len, bounds, memory) {
-                Some(capacity) => self.resize(capacity, memory),
-                None if self.entries.is_empty() => return Err(Full::Memory),
-                None => self.evict_oldest(&mut forget_id),
+            match self.place(len) {
+                Some(at) if self.entries.len() < self.entries.capacity() => break at,
+                Some(_) if memory.affords(self.index_growth()) => self.grow_index(memory),
+                Some(_) => self.evict_oldest(&mut forget_id),
+                None => match self.larger_ring(len, bounds, memory) {
+                    Some(capacity) => self.resize(capacity, memory),
+                    None if self.entries.is_empty() => return Err(Full::Memory),
+                    None => self.evict_oldest(&mut forget_id),
+                },
             }
         };
         if at < self.head {
@@ -196,9 +230,8 @@ impl Log {
         Ok(())
     }
 
-    /// Gives the ring's memory back; the log must not be used again.
-    pub fn release(&mut self, memory: &mut Memory) {
-        memory.used_bytes -= self.ring.len();
+    /// Gives the memory back; the log must not be used again.
+    pub fn release(&mut self) {
         self.evicted = self.last_seq();
         self.ring = Vec::new();
         self.entries = VecDeque::new();
@@ -232,6 +265,11 @@ impl Log {
     /// How many bytes the ring has taken.
     pub fn ring_bytes(&self) -> usize {
         self.ring.len()
+    }
+
+    /// How many bytes are allocated, for the ring and for the index.
+    pub fn allocated_bytes(&self) -> usize {
+        self.ring.len() + self.entries.capacity() * ENTRY_BYTES
     }
 
     /// The seq of the newest frame that the log ever had.
@@ -348,8 +386,7 @@ impl Log {
 
     /// The size to which the ring may grow to make room for `len` more bytes.
     fn larger_ring(&self, len: usize, bounds: Bounds, memory: &Memory) -> Option<usize> {
-        let wanted = (self.live_bytes() + len).next_power_of_two();
-        let wanted = wanted.max(self.ring.len() * 2).max(RING_BYTES_MIN).min(bounds.bytes_max);
+        let wanted = ring_bytes(self.live_bytes() + len, self.ring.len(), bounds);
         let larger = wanted > self.ring.len();
         let affordable = memory.used_bytes - self.ring.len() + wanted <= memory.bytes_max;
         (larger && affordable).then_some(wanted)
@@ -373,10 +410,25 @@ impl Log {
         self.ring = ring;
     }
 
-    fn evict_oldest(&mut self, forget_id: &mut impl FnMut(&[u8])) {
+    /// How many bytes a larger index takes more than this one.
+    fn index_growth(&self) -> usize {
+        self.entries.capacity().max(INDEX_ENTRIES_MIN) * ENTRY_BYTES
+    }
+
+    /// Doubles the index.
+    fn grow_index(&mut self, memory: &mut Memory) {
+        let before = self.entries.capacity();
+        // The frames that are there, and as many again as there is room for now.
+        let more = before.max(INDEX_ENTRIES_MIN) + before - self.entries.len();
+        self.entries.reserve_exact(more);
+        memory.used_bytes += (self.entries.capacity() - before) * ENTRY_BYTES;
+    }
+
+    /// Evicts the oldest frame.
+    pub(super) fn evict_oldest(&mut self, forget_id: &mut impl FnMut(&[u8], FrameNo)) {
         let Some(oldest) = self.entries.front() else { return };
         if oldest.own_id {
-            forget_id(self.id_of(oldest));
+            forget_id(self.id_of(oldest), self.first);
         }
         self.evicted = oldest.seq;
         self.first += 1;
@@ -398,8 +450,15 @@ pub struct Stamp {
     pub own_id: bool,
 }
 
+/// The size of a larger ring than one of `before` bytes, for `wanted` bytes of frames.
+fn ring_bytes(wanted: usize, before: usize, bounds: Bounds) -> usize {
+    wanted.next_power_of_two().max(before * 2).max(RING_BYTES_MIN).min(bounds.bytes_max)
+}
+
 /// One small event fits.
 const RING_BYTES_MIN: usize = 256;
+const INDEX_ENTRIES_MIN: usize = 4;
+const ENTRY_BYTES: usize = size_of::<Entry>();
 
 #[cfg(test)]
 mod tests {
@@ -424,7 +483,7 @@ mod tests {
         let bytes = frame(seq, len);
         let frame = Frame { bytes: &bytes, line_bytes: 0, id_bytes: 0 };
         let stamp = Stamp { seq: Seq(seq), published_ns: seq * 10, own_id: false };
-        log.append(frame, stamp, bounds, memory, |_| {})
+        log.append(frame, stamp, bounds, memory, |_, _| {})
     }
 
     /// Everything that must hold after every step, against the plain list of what was appended.
@@ -463,7 +522,7 @@ mod tests {
                     let seq = 2 * nth as u64 + 1;
                     append(&mut log, seq, len, bounds, &mut memory).unwrap();
                     appended.push((seq, frame(seq, len)));
-                    assert_eq!(memory.used_bytes, log.ring_bytes());
+                    assert_eq!(memory.used_bytes, log.allocated_bytes());
                 }
                 check(&log, &appended, bounds);
             }
@@ -498,14 +557,15 @@ mod tests {
         assert_eq!(log.ring_bytes(), RING_BYTES_MIN);
         append(&mut log, 2, 1000, bounds, &mut memory).unwrap();
         assert_eq!(log.ring_bytes(), 2048);
-        log.release(&mut memory);
-        assert_eq!(memory.used_bytes, 0);
+        assert_eq!(memory.used_bytes, log.allocated_bytes());
+        log.release();
+        assert_eq!(log.allocated_bytes(), 0);
     }
 
     #[test]
     fn when_memory_is_short_a_log_keeps_its_size_and_evicts() {
         let bounds = Bounds { bytes_max: 1 << 20, frames_max: 1000 };
-        let mut memory = memory(512);
+        let mut memory = memory(512 + 8 * ENTRY_BYTES);
         let mut log = Log::default();
         for seq in 1..=50 {
             append(&mut log, seq, 100, bounds, &mut memory).unwrap();
@@ -513,6 +573,53 @@ mod tests {
         assert_eq!((log.ring_bytes(), log.len()), (512, 5));
         assert_eq!(append(&mut log, 51, 600, bounds, &mut memory), Err(Full::Memory));
         assert_eq!(append(&mut log, 51, 2 << 20, bounds, &mut memory), Err(Full::Log));
+        assert_eq!((log.first(), log.len()), (FrameNo(45), 5), "what is refused evicts nothing");
+    }
+
+    /// Small frames need more memory for their index than for themselves.
+    #[test]
+    fn the_index_counts_and_is_bounded() {
+        let bounds = Bounds { bytes_max: 1 << 20, frames_max: 100_000 };
+        let mut memory = memory(64 << 10);
+        let mut log = Log::default();
+        for seq in 1..=20_000 {
+            append(&mut log, seq, 4, bounds, &mut memory).unwrap();
+            assert_eq!(memory.used_bytes, log.allocated_bytes());
+            assert!(memory.used_bytes <= memory.bytes_max);
+        }
+        assert_eq!(log.len(), 1024, "the index takes 40 KiB for them, and cannot double again");
+    }
+
+    /// Whatever is appended under whatever bounds and memory: it is refused and nothing changes, or
+    /// it is there and all bounds hold.
+    #[test]
+    fn a_frame_is_taken_or_changes_nothing() {
+        let mut dice = crate::testing::Dice::new(7);
+        for _ in 0..300 {
+            let mut memory = memory(dice.roll(4000));
+            // Another log's part of the memory, which comes and goes.
+            let mut other = 0;
+            let mut log = Log::default();
+            for seq in 1..=100 {
+                let bounds =
+                    Bounds { bytes_max: 1 + dice.roll(2000), frames_max: 1 + dice.roll(20) };
+                memory.used_bytes -= other;
+                other = dice.roll((memory.bytes_max - memory.used_bytes).max(1));
+                memory.used_bytes += other;
+                let before = (log.first(), log.end(), log.allocated_bytes());
+                let appended = append(&mut log, seq, 1 + dice.roll(900), bounds, &mut memory);
+                assert_eq!(memory.used_bytes, log.allocated_bytes() + other);
+                assert!(memory.used_bytes <= memory.bytes_max);
+                match appended {
+                    Ok(()) => {
+                        assert_eq!(log.end(), before.1 + 1);
+                        assert!(log.len() <= bounds.frames_max);
+                        assert!(log.live_bytes() <= bounds.bytes_max);
+                    }
+                    Err(_) => assert_eq!((log.first(), log.end(), log.allocated_bytes()), before),
+                }
+            }
+        }
     }
 
     #[test]

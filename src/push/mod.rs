@@ -6,6 +6,7 @@
 //! * [`log`]: a bounded run of frames in contiguous memory.
 //! * [`cursor`]: a subscriber's place in a log.
 //! * [`fanout`]: a topic's subscribers, and how far the current pass over them has come.
+//! * [`own_ids`]: which frames carry ids that their publishers gave.
 //! * [`topic`]: a log, its publishers' ids, its fan-out. [`topics`]: the table of them.
 //! * [`gap`]: the notice that tells a reader what it has lost.
 //! * [`hub`]: publish and resume.
@@ -18,5 +19,6 @@ pub mod id;
 #[cfg(any(test, feature = "testing"))]
 pub mod journal;
 pub mod log;
+pub mod own_ids;
 pub mod topic;
 pub mod topics;

@@ -3,8 +3,8 @@
 use crate::push::fanout::Fanout;
 use crate::push::id::Seq;
 use crate::push::log::{Bounds, FrameNo, Full, Log, Memory, Stamp};
+use crate::push::own_ids::OwnIds;
 use crate::wire::event::Frame;
-use std::collections::HashMap;
 
 /// One topic.
 #[derive(Debug)]
@@ -21,8 +21,7 @@ pub struct Topic {
     /// It is the server's own: no public name reaches it, it is never forgotten, and its log's memory
     /// is counted apart from the public's.
     pub internal: bool,
-    /// The frames that carry a publisher's own id. Invariant: each is retained.
-    ids: HashMap<Box<str>, FrameNo>,
+    ids: OwnIds,
 }
 
 impl Topic {
@@ -34,7 +33,7 @@ impl Topic {
             fanout: Fanout::default(),
             used_ns: now_ns,
             internal: false,
-            ids: HashMap::new(),
+            ids: OwnIds::default(),
         }
     }
 
@@ -46,7 +45,7 @@ impl Topic {
     /// Appends a frame to the log. `id` is its id, if that is the publisher's own.
     ///
     /// # Errors
-    /// [`Full`], if the log cannot take it.
+    /// [`Full`], if the topic cannot take it. Then nothing has changed.
     pub fn append(
         &mut self,
         frame: Frame<'_>,
@@ -55,21 +54,41 @@ impl Topic {
         bounds: Bounds,
         memory: &mut Memory,
     ) -> Result<(), Full> {
-        let ids = &mut self.ids;
-        let forget_id = |id: &[u8]| {
-            std::str::from_utf8(id).map(|id| ids.remove(id)).ok();
-        };
-        self.log.append(frame, stamp, bounds, memory, forget_id)?;
+        let ids_growth = own_id.map_or(0, |_| self.ids.growth_bytes());
+        // If the table of ids cannot grow, an id that is evicted makes room for this one.
+        let reserved = if memory.affords(ids_growth) { ids_growth } else { 0 };
+        if reserved < ids_growth && self.ids.is_empty() {
+            return Err(Full::Memory);
+        }
+        self.log.check_room(frame.bytes.len(), reserved, bounds, memory)?;
         if let Some(id) = own_id {
-            self.ids.insert(id.into(), self.log.end().before());
+            while reserved < ids_growth && self.ids.is_full() && !self.log.is_empty() {
+                self.log.evict_oldest(&mut |id, no| self.ids.remove(id, no));
+            }
+            let before = self.ids.allocated_bytes();
+            self.ids.reserve_one();
+            memory.used_bytes += self.ids.allocated_bytes() - before;
+            self.ids.insert(id.as_bytes(), self.log.end());
         }
         self.used_ns = stamp.published_ns;
-        Ok(())
+        self.log.append(frame, stamp, bounds, memory, |id, no| self.ids.remove(id, no))
+    }
+
+    /// Gives the topic's memory back; the topic must not be used again.
+    pub fn release(&mut self, memory: &mut Memory) {
+        memory.used_bytes -= self.allocated_bytes();
+        self.log.release();
+        self.ids = OwnIds::default();
+    }
+
+    /// How many bytes are allocated for what is retained.
+    pub fn allocated_bytes(&self) -> usize {
+        self.log.allocated_bytes() + self.ids.allocated_bytes()
     }
 
     /// The retained frame that carries `id` as its publisher's own.
     pub fn find(&self, id: &str) -> Option<FrameNo> {
-        self.ids.get(id).copied()
+        self.ids.find(id, &self.log)
     }
 
     /// Whether nothing was ever published here, so that nothing is lost by forgetting it.

@@ -149,9 +149,10 @@ fn settle(
     counters: &mut WriteCounters,
 ) -> (usize, Outcome) {
     match result {
-        Ok(taken) if taken == offered => (taken, Outcome::Drained),
-        // Never seen from a stream socket that is offered something; to try again could spin.
+        // Never seen from a stream socket that is offered something, and nothing is never offered. To
+        // make the same call again could go on for ever.
         Ok(0) => (0, Outcome::Closed(CloseReason::SocketError)),
+        Ok(taken) if taken == offered => (taken, Outcome::Drained),
         Ok(taken) => {
             counters.short_writes += 1;
             (taken, Outcome::Blocked)
@@ -181,6 +182,20 @@ impl Call<'_> {
         match self {
             Call::Write(bytes) | Call::More(bytes) => bytes.len(),
             Call::Writev(buffers) => buffers.iter().map(|buffer| buffer.len()).sum(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// If a broken plan ever offered nothing, the connection would end, not the loop's turn.
+    #[test]
+    fn a_call_that_takes_nothing_ends_the_connection_whatever_was_offered() {
+        for offered in [0, 1, 1000] {
+            let settled = settle(Ok(0), offered, &mut WriteCounters::default());
+            assert_eq!(settled, (0, Outcome::Closed(CloseReason::SocketError)));
         }
     }
 }

@@ -3,23 +3,42 @@
 
 /// A queue of bytes in the order in which they leave.
 ///
-/// Empty, it holds no memory: that is the state of a connection nearly all of the time.
+/// Empty, it holds no memory: that is the state of a connection nearly all of the time. What it
+/// allocates follows what is still to be sent, not what has ever been queued: a peer that reads more
+/// slowly than it asks never lets the queue become empty.
 #[derive(Debug, Default)]
 pub struct Private {
     bytes: Vec<u8>,
-    /// How many of them the kernel has taken. Invariant: less than `bytes.len()`, or both zero.
+    /// How many of them the kernel has taken. Invariant: fewer than are still to be sent, or zero.
     sent: usize,
 }
 
 impl Private {
-    /// Adds bytes behind those that are queued.
+    /// Adds bytes after those that are queued.
     pub fn push(&mut self, bytes: &[u8]) {
+        self.reserve(bytes.len());
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// The queue's buffer, to write behind what is queued.
+    /// The queue's buffer, to write after what is queued.
     pub fn buffer(&mut self) -> &mut Vec<u8> {
+        self.reserve(ANSWER_BYTES);
         &mut self.bytes
+    }
+
+    /// Makes room for `count` more bytes. The buffer doubles up to [`ALLOCATED_BYTES_MAX`], and beyond
+    /// that is as large as what it holds.
+    fn reserve(&mut self, count: usize) {
+        // At most once for each time that the kernel has taken something.
+        if self.sent > 0 {
+            self.bytes.drain(..self.sent);
+            self.sent = 0;
+        }
+        let (len, capacity) = (self.bytes.len(), self.bytes.capacity());
+        if len + count > capacity {
+            let doubled = (2 * capacity).min(ALLOCATED_BYTES_MAX);
+            self.bytes.reserve_exact(doubled.max(len + count) - len);
+        }
     }
 
     /// The bytes that are still to be sent.
@@ -43,14 +62,65 @@ impl Private {
         self.sent += taken;
         if self.is_empty() {
             *self = Private::default();
+        } else if self.sent >= self.len() {
+            // Moves no more bytes than have been sent since they were last moved.
+            self.bytes = self.remaining().to_vec();
+            self.sent = 0;
         }
         taken
     }
+
+    /// How many bytes are allocated.
+    pub fn allocated_bytes(&self) -> usize {
+        self.bytes.capacity()
+    }
 }
+
+/// What the answers that wait for a client to read may take, each being shorter than [`ANSWER_BYTES`]:
+/// when this much is allocated, further requests wait.
+pub const ALLOCATED_BYTES_MAX: usize = 64 << 10;
+/// Most answers are shorter, with their heads.
+const ANSWER_BYTES: usize = 1 << 10;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A peer that takes less than it asks for, so that the queue is never empty.
+    #[test]
+    fn a_queue_that_never_becomes_empty_does_not_grow() {
+        for (answer, taken) in [(100, 99), (100, 7), (900, 1), (1000, 1000), (40, 4000)] {
+            let mut private = Private::default();
+            let (mut queued, mut seen) = (0_u64, 0_u64);
+            for _ in 0..20_000 {
+                while private.allocated_bytes() < ALLOCATED_BYTES_MAX {
+                    private.buffer().extend(std::iter::repeat_n((queued % 251) as u8, answer));
+                    queued += 1;
+                }
+                assert!(private.allocated_bytes() <= ALLOCATED_BYTES_MAX);
+                let front = &private.remaining()[..taken.min(private.len())];
+                for byte in front {
+                    assert_eq!(u64::from(*byte), seen / answer as u64 % 251);
+                    seen += 1;
+                }
+                private.consume(taken);
+                assert!(!private.is_empty());
+            }
+        }
+    }
+
+    /// A long answer takes what it is, and its memory is freed as it leaves.
+    #[test]
+    fn memory_follows_what_is_still_to_be_sent() {
+        let mut private = Private::default();
+        private.push(&vec![b'x'; 1 << 20]);
+        assert_eq!(private.allocated_bytes(), 1 << 20);
+        while !private.is_empty() {
+            private.consume(1000);
+            assert!(private.allocated_bytes() <= 2 * private.len() + 1000);
+        }
+        assert_eq!(private.allocated_bytes(), 0);
+    }
 
     #[test]
     fn bytes_leave_in_order_and_leave_no_memory_behind() {

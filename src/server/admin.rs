@@ -204,7 +204,7 @@ impl<P: Platform> Server<P> {
         for (_, connection) in public {
             snapshot.streams += usize::from(connection.is_stream());
             snapshot.blocked += usize::from(connection.blocked);
-            snapshot.private_bytes += connection.private.len();
+            snapshot.private_bytes += connection.private.allocated_bytes();
         }
         snapshot
     }

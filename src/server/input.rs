@@ -4,6 +4,7 @@ use super::body::{Body, BodyReader, Exchange, Sink};
 use super::connection::{Connection, ConnectionKey, Phase};
 use super::{Platform, Server};
 use crate::observe::counters::CloseReason;
+use crate::send::private;
 use crate::send::transport::Transport;
 use crate::wire::head::{self, Head, Refusal, Version};
 use crate::wire::json::Quoted;
@@ -225,7 +226,7 @@ impl<P: Platform> Server<P> {
                 if event.data.len() + data.len() > bytes_max {
                     return Err((413, format!("the event is longer than {bytes_max} bytes")));
                 }
-                event.data.extend_from_slice(data);
+                extend_within(&mut event.data, data, bytes_max);
                 Ok(())
             }
             Sink::Feed(feed) => self.feed(feed, data),
@@ -234,7 +235,7 @@ impl<P: Platform> Server<P> {
                 if json.len() + data.len() > KNOBS_BYTES_MAX {
                     return Err((413, format!("the body is longer than {KNOBS_BYTES_MAX} bytes")));
                 }
-                json.extend_from_slice(data);
+                extend_within(json, data, KNOBS_BYTES_MAX);
                 Ok(())
             }
         }
@@ -272,10 +273,23 @@ impl<P: Platform> Server<P> {
 /// `lagging` behind what has been published already.
 fn wants_input<S>(connection: &Connection<S>, lagging: bool) -> bool {
     match connection.phase {
-        Phase::Head if connection.private.len() >= UNSENT_ANSWERS_BYTES_MAX => false,
+        Phase::Head if connection.private.allocated_bytes() >= private::ALLOCATED_BYTES_MAX => {
+            false
+        }
         Phase::Head | Phase::Body(_) => !(lagging && connection.publishes),
         _ => true,
     }
+}
+
+/// Appends to a buffer that may hold `bytes_max` bytes, and allocates no more than that: growing by
+/// itself, a vector allocates up to twice what it holds.
+fn extend_within(buffer: &mut Vec<u8>, data: &[u8], bytes_max: usize) {
+    let len = buffer.len() + data.len();
+    if len > buffer.capacity() {
+        let doubled = (2 * buffer.capacity()).min(bytes_max);
+        buffer.reserve_exact(doubled.max(len) - buffer.len());
+    }
+    buffer.extend_from_slice(data);
 }
 
 /// Whether there is more in `bytes` than the ends of empty lines.
@@ -283,7 +297,6 @@ fn begins(bytes: &[u8]) -> bool {
     bytes.iter().any(|byte| !matches!(byte, b'\r' | b'\n'))
 }
 
-const UNSENT_ANSWERS_BYTES_MAX: usize = 64 << 10;
 const BODY_PART_BYTES: usize = 1 << 10;
 /// A subscriber has nothing to say. A little is forgiven: the end of a pipelined junk, a newline.
 const CHATTER_BYTES_MAX: u32 = 64 << 10;

@@ -2,6 +2,7 @@
 
 use super::connection::Token;
 use super::{Platform, Server};
+use crate::push::topic::Topic;
 
 /// How much there is of what has a bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,9 +13,9 @@ pub struct Load {
     pub streams: usize,
     /// Slots of the table of connections.
     pub slots: usize,
-    /// The most private bytes of any stream.
+    /// The most bytes that are allocated for private bytes of any stream.
     pub stream_private_bytes: usize,
-    /// The most private bytes of any other connection.
+    /// The most bytes that are allocated for answers of any other connection.
     pub answer_private_bytes: usize,
     /// The most input that is kept for any connection.
     pub input_bytes: usize,
@@ -41,8 +42,14 @@ impl<P: Platform> Server<P> {
             connections: self.connections.len(),
             streams: streams().count(),
             slots: self.connections.slots() as usize,
-            stream_private_bytes: streams().map(|stream| stream.private.len()).max().unwrap_or(0),
-            answer_private_bytes: others().map(|other| other.private.len()).max().unwrap_or(0),
+            stream_private_bytes: streams()
+                .map(|stream| stream.private.allocated_bytes())
+                .max()
+                .unwrap_or(0),
+            answer_private_bytes: others()
+                .map(|other| other.private.allocated_bytes())
+                .max()
+                .unwrap_or(0),
             input_bytes: all().map(|connection| connection.input.len()).max().unwrap_or(0),
             listed: self.listed.len(),
             passes: self.flushes.passes_len(),
@@ -70,8 +77,9 @@ impl<P: Platform> Server<P> {
         }
         let listed: usize = self.hub.topics().iter().map(|(_, topic)| topic.fanout.len()).sum();
         assert_eq!(subscriptions, listed);
-        let rings: usize = self.hub.topics().iter().map(|(_, topic)| topic.log.ring_bytes()).sum();
-        assert_eq!(rings, self.hub.memory().used_bytes);
+        let allocated = |(_, topic): (_, &Topic)| topic.allocated_bytes();
+        let logs: usize = self.hub.topics().public().map(allocated).sum();
+        assert_eq!(logs, self.hub.memory().used_bytes);
         assert_eq!(self.admission.total(), self.connections.len());
         let pending = self.connections.iter().filter(|(_, open)| open.pending_head != 0).count();
         assert_eq!(pending, self.pending_heads.count());
