@@ -62,6 +62,22 @@ pub fn bind_to_cpu(cpu: usize) -> io::Result<()> {
     check(unsafe { libc::sched_setaffinity(this_thread, size_of_val(&set), set.as_ptr().cast()) })
 }
 
+/// Whether the calling thread may be bound to a processor of that number (`sched_getaffinity(2)`).
+///
+/// # Errors
+/// As the call.
+pub fn is_permitted_cpu(cpu: usize) -> io::Result<bool> {
+    const BITS: usize = u64::BITS as usize;
+    // Room for 8192 processors, which is the most that a kernel is built for.
+    let mut set = [0u64; 128];
+    let this_thread = 0;
+    // SAFETY: `set` is `size_of_val(&set)` bytes of writable memory, as the call is told.
+    check(unsafe {
+        libc::sched_getaffinity(this_thread, size_of_val(&set), set.as_mut_ptr().cast())
+    })?;
+    Ok(set.get(cpu / BITS).is_some_and(|word| word >> (cpu % BITS) & 1 == 1))
+}
+
 /// Nanoseconds of the clock that never goes back (`CLOCK_MONOTONIC`, `clock_gettime(2)`), which the
 /// kernel serves without a system call (vdso(7)).
 ///
@@ -253,6 +269,8 @@ mod tests {
                 allowed.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap();
             let first: usize = list.trim().split([',', '-']).next().unwrap().parse().unwrap();
             bind_to_cpu(first).unwrap();
+            assert!(is_permitted_cpu(first).unwrap() && !is_permitted_cpu(first + 1).unwrap());
+            assert!(!is_permitted_cpu(8191).unwrap() && !is_permitted_cpu(usize::MAX).unwrap());
             let allowed = std::fs::read_to_string("/proc/thread-self/status").unwrap();
             assert!(allowed.contains(&format!("Cpus_allowed_list:\t{first}\n")));
         })

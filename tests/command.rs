@@ -141,7 +141,9 @@ fn the_token_comes_from_the_flag_then_the_variable_then_the_file() {
     };
     assert_eq!(accepted(true, "by-variable"), ["by-flag"]);
     assert_eq!(accepted(false, "by-variable"), ["by-variable"]);
-    assert_eq!(accepted(false, ""), ["by-file"]);
+    let mut command = pushv(&["serve", "--config", config.path()]);
+    let output = command.env("PUSHV_PUBLISH_TOKEN", " ").output().unwrap();
+    refused(&output, 2, "PUSHV_PUBLISH_TOKEN: the token is empty");
 }
 
 #[test]

@@ -83,8 +83,12 @@ overrun = \"latest\"
 ```
 
 Besides these: `--log FILTER` or `PUSHV_LOG` (error, warn, info, debug, trace, or a filter such as
-`info,pushv::server=debug`), and `PUSHV_PUBLISH_TOKEN`, the publishers' token itself, which is never
-shown anywhere.
+`info,pushv::server=debug`), and the tokens themselves, `PUSHV_PUBLISH_TOKEN` and `PUSHV_ADMIN_TOKEN`,
+which are never shown anywhere.
+
+A setting that cannot do what it says is refused, with exit status 2 and its name: a value outside the
+range, an origin that no browser sends, an empty token, a key or a variable `PUSHV_…` that is no setting
+(but for those that Kubernetes sets for a service named `pushv`).
 
 This page is made of the table in `src/config/knobs.rs`, by a test.
 ";

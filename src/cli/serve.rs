@@ -38,6 +38,7 @@ pub fn command() -> Subcommand {
 pub fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let filter = matches.get_one::<String>(LOG).map_or("info", String::as_str);
     logging::start(filter).map_err(Failure::Usage)?;
+    settings::check_variables().map_err(Failure::Usage)?;
     let mut sources = Sources::new(matches);
     let inherited = service::inherited().map_err(Failure::Usage)?;
     if !inherited.public.is_empty() {
@@ -53,7 +54,10 @@ pub fn run(matches: &ArgMatches) -> Result<(), Failure> {
     }
     let (demo, stdin, line_bytes_max) =
         (config.demo, config.stdin.clone(), config.limits.event_bytes_max);
-    let failed = |error: io::Error| Failure::Failed(error.to_string());
+    let failed = |error: io::Error| match error.kind() {
+        io::ErrorKind::InvalidInput => Failure::Usage(error.to_string()),
+        _ => Failure::Failed(error.to_string()),
+    };
     let mut reactor = Reactor::adopt(config, inherited.sockets).map_err(failed)?;
     listen_to_signals(&mut reactor, sources).map_err(failed)?;
     // Whoever reads this may send signals.

@@ -6,6 +6,7 @@
 
 use super::knobs::{self, Scope};
 use super::{Config, Overrides};
+use crate::push::topic::check_name;
 use toml::de::{DeTable, DeValue};
 
 /// Sets in `config` what `text`, a configuration file, says.
@@ -20,6 +21,9 @@ pub fn read(config: &mut Config, text: &str) -> Result<(), String> {
         match (&**key.get_ref(), value.get_ref()) {
             (TOPICS, DeValue::Table(topics)) => {
                 for (topic, knobs) in topics {
+                    let name = topic.get_ref();
+                    check_name(name)
+                        .map_err(|why| named(format!("[topics.{:?}]: {why}", &**name)))?;
                     let overrides = overrides(knobs.get_ref()).map_err(named)?;
                     config.topics.insert(topic.get_ref().to_string(), overrides);
                 }
@@ -102,6 +106,8 @@ mod tests {
         check("a = ", "line 1");
         check("[topics.a]\ntopics_max = 1", "single topic");
         check("topics = 3", "line 1");
+        check("[topics.\"\"]\noverrun = \"skip\"", "the topic has no name");
+        check(&format!("[topics.{}]", "x".repeat(300)), "longer than 256 bytes");
         check("[write_path]\nx = 1", "plain value");
     }
 }

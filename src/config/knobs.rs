@@ -115,14 +115,39 @@ impl fmt::Debug for Knob {
 /// That there is none, naming the nearest.
 pub fn find(name: &str) -> Result<&'static Knob, String> {
     KNOBS.iter().find(|knob| knob.name == name).ok_or_else(|| {
-        let common = |knob: &&Knob| {
-            let same = |(a, b): &(char, char)| a == b;
-            knob.name.chars().zip(name.chars()).take_while(same).count()
-        };
-        let nearest = KNOBS.iter().max_by_key(common).filter(|knob| common(knob) >= 3);
-        let hint = nearest.map(|knob| format!("; did you mean {}?", knob.name));
+        let nearest = nearest(name, KNOBS.iter().map(|knob| knob.name));
+        let hint = nearest.map(|nearest| format!("; did you mean {nearest}?"));
         format!("there is no knob {name:?}{}", hint.unwrap_or_default())
     })
+}
+
+/// Which of `names` was probably meant by `wrong`.
+pub fn nearest<'n>(wrong: &str, names: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
+    // A name that is no name, however long, is not compared at length.
+    let wrong: Vec<u8> = wrong.bytes().take(100).collect();
+    let edits = |name: &&str| edits(&wrong, name.as_bytes());
+    // A slip, a beginning, or a part: with less in common it would be a guess at random.
+    let near = |name: &&str| {
+        let common = wrong.iter().zip(name.bytes()).take_while(|(a, b)| **a == *b).count();
+        edits(name) <= name.len() / 3
+            || (common >= 3 && common * 2 >= name.len().min(wrong.len()))
+            || (wrong.len() >= 4 && name.as_bytes().windows(wrong.len()).any(|part| part == wrong))
+    };
+    names.into_iter().filter(near).min_by_key(edits)
+}
+
+/// How many bytes must be put in, left out or replaced to make one text of the other (Levenshtein).
+fn edits(from: &[u8], to: &[u8]) -> usize {
+    let mut row: Vec<usize> = (0..=to.len()).collect();
+    for (nth, byte) in from.iter().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], nth + 1);
+        for (at, other) in to.iter().enumerate() {
+            let replaced = diagonal + usize::from(byte != other);
+            diagonal = row[at + 1];
+            row[at + 1] = replaced.min(diagonal + 1).min(row[at] + 1);
+        }
+    }
+    row[to.len()]
 }
 
 /// The settings by which two configurations differ, with the value that each has in `after`.
@@ -174,6 +199,27 @@ macro_rules! number {
     };
 }
 
+/// A knob that is a number from a range, fractions included.
+macro_rules! fraction {
+    ($name:literal, $group:ident, $($field:ident).+, $low:literal..=$high:literal, $help:literal) => {
+        Knob {
+            name: $name,
+            scope: Scope::Live,
+            group: Group::$group,
+            values: concat!($low, " to ", $high),
+            help: $help,
+            show: |config| Shown::Float(config.$($field).+),
+            set: |config, text| {
+                let number = text.parse().ok().filter(|number| (f64::from($low)..=f64::from($high)).contains(number));
+                config.$($field).+ = number
+                    .ok_or_else(|| format!("wants a number from {} to {}, not {text:?}", $low, $high))?;
+                Ok(())
+            },
+            copy: |from, to| to.$($field).+ = from.$($field).+,
+        }
+    };
+}
+
 fn whole_number(text: &str, low: u64, high: u64) -> Result<u64, String> {
     let number = text.replace('_', "").parse().ok();
     number
@@ -193,16 +239,16 @@ pub static KNOBS: &[Knob] = &[
     knob!("cpu", Start, Listening, cpu, "a processor's number, or off",
         "Bind the reactor's thread to a processor"),
 
-    knob!("publish_token_file", Reload, Access, publish_token_file, "a path",
+    knob!("publish_token_file", Reload, Access, publish_token_file, "a path, or off",
         "File whose first line is the token that publishers must present as Authorization: Bearer"),
-    knob!("admin_token_file", Reload, Access, admin_token_file, "a path",
+    knob!("admin_token_file", Reload, Access, admin_token_file, "a path, or off",
         "File whose first line is the token that every request to the admin listener must present, but for /healthz"),
     knob!("cors_origins", Live, Access, cors_origins, "ORIGIN[,…] or *",
         "Web origins whose pages may subscribe, and publish"),
 
     knob!("demo", Start, Feeds, demo, "true or false",
         "Publish the time to the topic clock once a second, and serve a page at / that shows it"),
-    knob!("stdin", Start, Feeds, stdin, "a topic",
+    knob!("stdin", Start, Feeds, stdin, "a topic, or off",
         "Publish each line of standard input to this topic"),
 
     knob!("write_path", Topic, Delivery, delivery.write_path, "split, write, writev, copy, more, cork, span, auto",
@@ -224,8 +270,8 @@ pub static KNOBS: &[Knob] = &[
         "TCP_USER_TIMEOUT: how long sent bytes may stay unacknowledged; 0 is the system's value"),
     knob!("tcp_congestion", Topic, Sockets, delivery.socket.congestion, "a name",
         "TCP_CONGESTION: the congestion control; empty is the system's"),
-    number!("tcp_maxseg_bytes", Topic, Sockets, delivery.socket.maxseg_bytes, 0..=65_535,
-        "TCP_MAXSEG, taken from the public listener at accept; 0 is what the route permits"),
+    number!("tcp_maxseg_bytes", Live, Sockets, delivery.socket.maxseg_bytes, 0..=65_535,
+        "TCP_MAXSEG, taken from the public listener at accept, before a topic is known; 0 is what the route permits"),
 
     number!("connections_max", Live, Limits, limits.connections_max, 0..=10_000_000,
         "Open connections; 0 is as many as the descriptor limit permits. Above it a subscriber is told to come back, a publisher gets 503"),
@@ -309,13 +355,13 @@ pub static KNOBS: &[Knob] = &[
         "The smallest buffer"),
     number!("adapt_cap_bytes", Live, Adaptive, adapt.cap_bytes, 1..=1_073_741_824,
         "The largest buffer"),
-    knob!("adapt_shrink", Live, Adaptive, adapt.shrink, "a number",
+    fraction!("adapt_shrink", Adaptive, adapt.shrink, 0..=1,
         "The factor of shrinking"),
-    knob!("adapt_grow", Live, Adaptive, adapt.grow, "a number",
+    fraction!("adapt_grow", Adaptive, adapt.grow, 1..=1000,
         "The factor of growing"),
-    knob!("adapt_high_utilisation", Live, Adaptive, adapt.high_utilisation, "0 to 1",
+    fraction!("adapt_high_utilisation", Adaptive, adapt.high_utilisation, 0..=1,
         "Utilisation above which the buffer shrinks, if it is slow too"),
-    knob!("adapt_low_utilisation", Live, Adaptive, adapt.low_utilisation, "0 to 1",
+    fraction!("adapt_low_utilisation", Adaptive, adapt.low_utilisation, 0..=1,
         "Utilisation below which the buffer grows, if the loop is calm too"),
     number!("adapt_slow_p99_ms", Live, Adaptive, adapt.slow_p99_ms, 0..=60_000,
         "p99 of publish-to-kernel time above which it is slow"),
@@ -358,6 +404,7 @@ mod tests {
             "0.5",
             "reno",
             "2:64",
+            "https://a.example",
         ];
         for knob in KNOBS {
             let (before, mut after) = (Config::default(), Config::default());
@@ -385,13 +432,35 @@ mod tests {
         check(&mut config, "heartbeat_ms", "9", "from 10 to");
         check(&mut config, "heartbeat_ms", "-1", "from 10 to");
         check(&mut config, "heartbeat_ms", "soon", "whole number");
-        check(&mut config, "tcp_nodelay", "maybe", "true or false");
+        check(&mut config, "tcp_nodelay", "maybe", "true or false, not \"maybe\"");
+        for knob in ["adapt_high_utilisation", "adapt_low_utilisation", "adapt_shrink"] {
+            for value in ["7", "1.01", "-0.1", "nan", "inf", "", "much"] {
+                check(&mut config, knob, value, &format!("from 0 to 1, not {value:?}"));
+            }
+        }
+        check(&mut config, "adapt_grow", "0.5", "from 1 to 1000");
+        for knob in ["stdin", "publish_token_file", "admin_token_file", "admin", "cpu", "listen"] {
+            check(&mut config, knob, "", "wants ");
+        }
+        check(&mut config, "stdin", &"x".repeat(300), "longer than 256 bytes");
+        check(&mut config, "stdin", "a\u{7}b", "control character");
         assert_eq!(differences(&Config::default(), &config).count(), 0);
     }
 
     #[test]
     fn names_are_guessed() {
         assert!(find("write_paths").unwrap_err().contains("did you mean write_path"));
-        assert!(!find("xyz").unwrap_err().contains("did you mean"));
+        let check = |wrong: &str, expected: &str| {
+            let why = find(wrong).unwrap_err();
+            assert!(why.ends_with(&format!("did you mean {expected}?")), "{why}");
+        };
+        check("hartbeat_ms", "heartbeat_ms");
+        check("publish_token", "publish_token_file");
+        check("pubish_token_file", "publish_token_file");
+        check("tcp_no_delay", "tcp_nodelay");
+        for wrong in ["xyz", "", "zzzzzzzzzzzz", "nope"] {
+            assert!(!find(wrong).unwrap_err().contains("did you mean"), "{wrong}");
+        }
+        assert_eq!((edits(b"", b"abc"), edits(b"abc", b""), edits(b"abcd", b"acdx")), (3, 3, 2));
     }
 }

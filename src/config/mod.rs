@@ -4,16 +4,19 @@
 //! a flag, an environment variable, a configuration file and the admin listener can set and show
 //! it, so that all four agree without knowing each other.
 
+mod cors;
 #[cfg(feature = "config-file")]
 pub mod file;
 pub mod knobs;
 mod reload;
 mod value;
 
-pub use value::{Cors, Heartbeat, Secret};
+pub use cors::Cors;
+pub use value::{Heartbeat, Secret};
 
 use crate::push::gap::Overrun;
 use crate::push::log::Bounds;
+use crate::push::topic::check_name;
 use crate::send::adapt::AdaptKnobs;
 use crate::send::flush::FlushPolicy;
 use crate::send::path::WritePath;
@@ -304,8 +307,15 @@ impl Config {
         if self.adapt.floor_bytes > self.adapt.cap_bytes {
             return Err("adapt_floor_bytes is above adapt_cap_bytes".into());
         }
+        if self.adapt.low_utilisation > self.adapt.high_utilisation {
+            return Err("adapt_low_utilisation is above adapt_high_utilisation".into());
+        }
         self.validate_listeners()?;
+        if let Some(topic) = &self.stdin {
+            check_name(topic).map_err(|why| format!("stdin = {topic:?}: {why}"))?;
+        }
         for (topic, overrides) in &self.topics {
+            check_name(topic).map_err(|why| format!("topic {topic:?}: {why}"))?;
             let delivery =
                 self.delivery_with(overrides).map_err(|why| format!("topic {topic:?}: {why}"))?;
             if delivery.socket != self.delivery.socket {
@@ -406,12 +416,16 @@ mod tests {
         check(|c| c.limits.logs_bytes_max = 1, "logs_bytes_max");
         check(|c| c.listen = vec!["0.0.0.0:80".parse().unwrap()], "--publish-token-file");
         check(|c| c.admin = Some("10.0.0.1:80".parse().unwrap()), "--admin-token-file");
-        check(|c| c.delivery.socket.congestion = "nonsense".into(), "TCP_CONGESTION");
+        check(|c| c.delivery.socket.congestion = "nonsense".into(), "tcp_congestion = nonsense");
+        check(|c| c.delivery.socket.maxseg_bytes = 1, "tcp_maxseg_bytes = 1: TCP_MAXSEG");
+        check(|c| c.adapt.low_utilisation = 0.9, "adapt_low_utilisation");
+        check(|c| c.stdin = Some("x".repeat(300)), "longer than 256 bytes");
+        check(|c| drop(c.topics.insert("a\nb".into(), Overrides::new())), "control character");
         check(
             |c| {
-                c.topics.insert("a".into(), Overrides::from([("tcp_maxseg_bytes", "1".into())]));
+                c.topics.insert("a".into(), Overrides::from([("tcp_congestion", "x".into())]));
             },
-            "TCP_MAXSEG",
+            "topic \"a\": tcp_congestion = x: TCP_CONGESTION",
         );
     }
 
@@ -435,7 +449,10 @@ mod tests {
         let delivery = config.delivery_with(&overrides).unwrap();
         assert_eq!((delivery.write_path, delivery.socket.nodelay), (WritePath::Copy, false));
         assert_eq!(delivery.flush_policy, config.delivery.flush_policy);
-        let limits = Overrides::from([("topics_max", "1".into())]);
-        assert!(config.delivery_with(&limits).unwrap_err().contains("single topic"));
+        // The segment size is taken from the listener, before a topic is known.
+        for (name, value) in [("topics_max", "1"), ("tcp_maxseg_bytes", "1000")] {
+            let overrides = Overrides::from([(name, value.into())]);
+            assert!(config.delivery_with(&overrides).unwrap_err().contains("single topic"));
+        }
     }
 }

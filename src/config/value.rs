@@ -1,6 +1,7 @@
 //! Types of knobs' values, and how each is read and shown.
 
 use crate::push::gap::Overrun;
+use crate::push::topic::check_name;
 use crate::send::flush::FlushPolicy;
 use crate::send::path::WritePath;
 use crate::send::rule::CopyRule;
@@ -42,23 +43,12 @@ impl Value for bool {
         match text {
             "true" | "on" | "yes" | "1" => Ok(true),
             "false" | "off" | "no" | "0" => Ok(false),
-            _ => Err("wants true or false".into()),
+            _ => Err(format!("wants true or false, not {text:?}")),
         }
     }
 
     fn show(&self) -> Shown {
         Shown::Bool(*self)
-    }
-}
-
-impl Value for f64 {
-    fn read(text: &str) -> Result<f64, String> {
-        let number = text.parse().ok().filter(|number: &f64| number.is_finite() && *number >= 0.0);
-        number.ok_or_else(|| "wants a number of at least 0".into())
-    }
-
-    fn show(&self) -> Shown {
-        Shown::Float(*self)
     }
 }
 
@@ -72,49 +62,61 @@ impl Value for String {
     }
 }
 
+/// A topic. An empty text is none: what was to stand there is missing.
 impl Value for Option<String> {
     fn read(text: &str) -> Result<Self, String> {
-        Ok(Some(text).filter(|text| !text.is_empty()).map(Into::into))
+        match text {
+            OFF => Ok(None),
+            _ => check_name(text)
+                .map(|()| Some(text.into()))
+                .map_err(|why| format!("wants a topic, or off: {why}")),
+        }
     }
 
     fn show(&self) -> Shown {
-        Shown::Text(self.clone().unwrap_or_default())
+        Shown::Text(self.clone().unwrap_or(OFF.into()))
     }
 }
 
 impl Value for Option<PathBuf> {
     fn read(text: &str) -> Result<Self, String> {
-        Ok(Some(text).filter(|text| !text.is_empty()).map(Into::into))
+        match text {
+            OFF => Ok(None),
+            "" => Err("wants a path, or off; it is empty".into()),
+            _ => Ok(Some(text.into())),
+        }
     }
 
     fn show(&self) -> Shown {
-        Shown::Text(self.as_ref().map(|path| path.display().to_string()).unwrap_or_default())
+        Shown::Text(self.as_ref().map_or(OFF.into(), |path| path.display().to_string()))
     }
 }
 
 impl Value for Option<usize> {
     fn read(text: &str) -> Result<Self, String> {
         match text {
-            "off" | "" => Ok(None),
-            _ => text.parse().map(Some).map_err(|_| "wants a number, or off".into()),
+            OFF => Ok(None),
+            _ => {
+                text.parse().map(Some).map_err(|_| format!("wants a number, or off, not {text:?}"))
+            }
         }
     }
 
     fn show(&self) -> Shown {
-        self.map_or(Shown::Text("off".into()), |number| Shown::Int(number as u64))
+        self.map_or(Shown::Text(OFF.into()), |number| Shown::Int(number as u64))
     }
 }
 
 impl Value for Option<SocketAddr> {
     fn read(text: &str) -> Result<Self, String> {
         match text {
-            "off" | "" => Ok(None),
+            OFF => Ok(None),
             _ => Ok(addresses(text)?.first().copied()),
         }
     }
 
     fn show(&self) -> Shown {
-        Shown::Text(self.map_or("off".into(), |address| address.to_string()))
+        Shown::Text(self.map_or(OFF.into(), |address| address.to_string()))
     }
 }
 
@@ -132,9 +134,13 @@ impl Value for Vec<SocketAddr> {
     }
 }
 
+/// What stands for nothing, where something may stand.
+const OFF: &str = "off";
+
 /// The addresses that `HOST:PORT` stands for.
 fn addresses(text: &str) -> Result<Vec<SocketAddr>, String> {
     match text.to_socket_addrs() {
+        Ok(addresses) if addresses.len() == 0 => Err(format!("{text:?} has no address")),
         Ok(addresses) => Ok(addresses.collect()),
         Err(error) => Err(format!("wants HOST:PORT, and {text:?} is none: {error}")),
     }
@@ -221,61 +227,6 @@ impl Value for Heartbeat {
     }
 }
 
-/// The web origins whose pages may read answers.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Cors {
-    /// No other origin than the server's own.
-    Nobody,
-    /// Every origin.
-    Anybody,
-    /// These.
-    Origins(Vec<String>),
-}
-
-impl Cors {
-    /// The value of `Access-Control-Allow-Origin` for a request from `origin`, taken from the
-    /// configuration and never from the request.
-    pub fn allows(&self, origin: Option<&str>) -> Option<&str> {
-        match self {
-            Cors::Nobody => None,
-            Cors::Anybody => Some("*"),
-            Cors::Origins(list) => {
-                let origin = origin?;
-                list.iter().find(|allowed| *allowed == origin).map(String::as_str)
-            }
-        }
-    }
-}
-
-impl Value for Cors {
-    fn read(text: &str) -> Result<Self, String> {
-        let origins: Vec<String> = text
-            .split(',')
-            .map(str::trim)
-            .filter(|origin| !origin.is_empty())
-            .map(Into::into)
-            .collect();
-        if origins.iter().any(|origin| origin == "*") {
-            return Ok(Cors::Anybody);
-        }
-        // It becomes a header's value.
-        if let Some(bad) =
-            origins.iter().find(|origin| !origin.bytes().all(|byte| byte.is_ascii_graphic()))
-        {
-            return Err(format!("{bad:?} is no origin, such as https://example.org"));
-        }
-        Ok(if origins.is_empty() { Cors::Nobody } else { Cors::Origins(origins) })
-    }
-
-    fn show(&self) -> Shown {
-        Shown::Text(match self {
-            Cors::Nobody => String::new(),
-            Cors::Anybody => "*".into(),
-            Cors::Origins(list) => list.join(","),
-        })
-    }
-}
-
 /// A secret: it can be compared, but neither shown nor timed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Box<[u8]>);
@@ -356,17 +307,6 @@ mod tests {
             round >= 20 && are_alike(&shortest)
         });
         assert!(found, "{shortest:?}");
-    }
-
-    #[test]
-    fn origins_are_never_reflected() {
-        let list = Cors::read("https://a.example, https://b.example").unwrap();
-        assert_eq!(list.allows(Some("https://b.example")), Some("https://b.example"));
-        assert_eq!(list.allows(Some("https://c.example")), None);
-        assert_eq!(list.allows(None), None);
-        assert_eq!(Cors::read("*").unwrap().allows(Some("https://c.example")), Some("*"));
-        assert_eq!(Cors::read("").unwrap(), Cors::Nobody);
-        assert!(Cors::read("https://a\r\nX: y").is_err());
     }
 
     #[test]

@@ -96,3 +96,21 @@ impl Topic {
         self.log.end() == FrameNo(0)
     }
 }
+
+/// Whether `name` can be a topic's, wherever it stands: in a request, on a command line, in a file.
+///
+/// # Errors
+/// Why not.
+pub fn check_name(name: &str) -> Result<(), &'static str> {
+    if name.is_empty() {
+        Err("the topic has no name")
+    } else if name.len() > NAME_BYTES_MAX {
+        Err("the topic's name is longer than 256 bytes")
+    } else if name.chars().any(char::is_control) {
+        Err("the topic's name holds a control character")
+    } else {
+        Ok(())
+    }
+}
+
+const NAME_BYTES_MAX: usize = 256;

@@ -64,6 +64,11 @@ impl Reactor {
     pub fn adopt(config: Config, mut sockets: Vec<TcpListener>) -> io::Result<Reactor> {
         let invalid = |why: String| io::Error::new(io::ErrorKind::InvalidInput, why);
         config.validate().map_err(invalid)?;
+        if let Some(cpu) = config.cpu.filter(|&cpu| !sys::is_permitted_cpu(cpu).unwrap_or(true)) {
+            return Err(invalid(format!(
+                "cpu = {cpu}: there is no such processor, or this process may not run on it"
+            )));
+        }
         let poll = Poll::new()?;
         let doors = config.listen.iter().map(|&address| (address, Door::Public));
         let doors = doors.chain(config.admin.map(|address| (address, Door::Admin)));

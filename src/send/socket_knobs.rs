@@ -7,6 +7,7 @@
 //! inherited.
 
 use socket2::SockRef;
+use std::fmt;
 use std::io;
 use std::time::Duration;
 
@@ -40,21 +41,26 @@ impl SocketKnobs {
         let fresh = SocketKnobs::left_to_the_kernel();
         let before = before.unwrap_or(&fresh);
         if self.nodelay != before.nodelay {
-            named("TCP_NODELAY", socket.set_tcp_nodelay(self.nodelay))?;
+            let set = socket.set_tcp_nodelay(self.nodelay);
+            named(("tcp_nodelay", "TCP_NODELAY"), &self.nodelay, set)?;
         }
         if self.sndbuf_bytes != before.sndbuf_bytes && self.sndbuf_bytes > 0 {
-            named("SO_SNDBUF", socket.set_send_buffer_size(self.sndbuf_bytes))?;
+            let set = socket.set_send_buffer_size(self.sndbuf_bytes);
+            named(("so_sndbuf_bytes", "SO_SNDBUF"), &self.sndbuf_bytes, set)?;
         }
         if self.notsent_lowat_bytes != before.notsent_lowat_bytes {
             let set = socket.set_tcp_notsent_lowat(self.notsent_lowat_bytes);
-            named("TCP_NOTSENT_LOWAT", set)?;
+            let names = ("tcp_notsent_lowat_bytes", "TCP_NOTSENT_LOWAT");
+            named(names, &self.notsent_lowat_bytes, set)?;
         }
         if self.user_timeout_ms != before.user_timeout_ms {
             let timeout = Duration::from_millis(self.user_timeout_ms);
-            named("TCP_USER_TIMEOUT", socket.set_tcp_user_timeout(Some(timeout)))?;
+            let set = socket.set_tcp_user_timeout(Some(timeout));
+            named(("tcp_user_timeout_ms", "TCP_USER_TIMEOUT"), &self.user_timeout_ms, set)?;
         }
         if self.congestion != before.congestion && !self.congestion.is_empty() {
-            named("TCP_CONGESTION", socket.set_tcp_congestion(self.congestion.as_bytes()))?;
+            let set = socket.set_tcp_congestion(self.congestion.as_bytes());
+            named(("tcp_congestion", "TCP_CONGESTION"), &self.congestion, set)?;
         }
         Ok(())
     }
@@ -65,7 +71,8 @@ impl SocketKnobs {
     /// As for [`SocketKnobs::apply`].
     pub fn apply_to_listener(&self, socket: &SockRef<'_>) -> io::Result<()> {
         if self.maxseg_bytes > 0 {
-            named("TCP_MAXSEG", socket.set_tcp_mss(self.maxseg_bytes))?;
+            let set = socket.set_tcp_mss(self.maxseg_bytes);
+            named(("tcp_maxseg_bytes", "TCP_MAXSEG"), &self.maxseg_bytes, set)?;
         }
         Ok(())
     }
@@ -106,8 +113,21 @@ impl Default for SocketKnobs {
     }
 }
 
-fn named(option: &str, result: io::Result<()>) -> io::Result<()> {
-    result.map_err(|error| io::Error::new(error.kind(), format!("{option}: {error}")))
+/// The kernel's error with the knob, its value and the option that it is about.
+fn named(
+    (knob, option): (&str, &str),
+    value: &dyn fmt::Display,
+    result: io::Result<()>,
+) -> io::Result<()> {
+    result.map_err(|error| {
+        let hint = match error.kind() {
+            io::ErrorKind::NotFound => {
+                "; the kernel has those of `sysctl net.ipv4.tcp_available_congestion_control`"
+            }
+            _ => "",
+        };
+        io::Error::new(error.kind(), format!("{knob} = {value}: {option}: {error}{hint}"))
+    })
 }
 
 #[cfg(test)]
@@ -144,8 +164,11 @@ mod tests {
     fn a_bad_value_is_found_and_named() {
         SocketKnobs::default().probe().unwrap();
         let knobs = SocketKnobs { congestion: "no-such".into(), ..SocketKnobs::default() };
-        assert!(knobs.probe().unwrap_err().to_string().starts_with("TCP_CONGESTION: "));
+        let why = knobs.probe().unwrap_err().to_string();
+        assert!(why.starts_with("tcp_congestion = no-such: TCP_CONGESTION: No such file"), "{why}");
+        assert!(why.ends_with("tcp_available_congestion_control`"), "{why}");
         let knobs = SocketKnobs { maxseg_bytes: 1, ..SocketKnobs::default() };
-        assert!(knobs.probe().unwrap_err().to_string().starts_with("TCP_MAXSEG: "));
+        let why = knobs.probe().unwrap_err().to_string();
+        assert!(why.starts_with("tcp_maxseg_bytes = 1: TCP_MAXSEG: Invalid argument"), "{why}");
     }
 }

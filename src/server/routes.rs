@@ -5,6 +5,7 @@ use super::connection::{ConnectionKey, Door, Phase};
 use super::{Platform, Server, cors};
 use crate::config::Cors;
 use crate::observe::counters::CloseReason;
+pub(super) use crate::push::topic::check_name as check_topic;
 use crate::wire::head::{BodyLength, Head, Method};
 use crate::wire::json::Quoted;
 use crate::wire::response::Response;
@@ -269,21 +270,7 @@ pub(super) fn head_of<'o>(
     cors::answer_fields(response, origins, exchange.allow_origin.as_deref())
 }
 
-/// Whether `name` can be a topic's.
-pub(super) fn check_topic(name: &str) -> Result<(), &'static str> {
-    if name.is_empty() {
-        Err("the topic has no name")
-    } else if name.len() > TOPIC_BYTES_MAX {
-        Err("the topic's name is longer than 256 bytes")
-    } else if name.chars().any(char::is_control) {
-        Err("the topic's name holds a control character")
-    } else {
-        Ok(())
-    }
-}
-
 pub(super) const JSON: &str = "application/json";
 const EVENT_METHODS: &str = "GET, HEAD, POST, OPTIONS";
 const NOT_FOUND: &str = "there is /events/TOPIC, /events?topic=A&topic=B, /healthz and /readyz";
 const READ_METHODS: &str = "GET, HEAD, OPTIONS";
-const TOPIC_BYTES_MAX: usize = 256;
