@@ -62,6 +62,6 @@ why to distrust it: [METHODOLOGY.md](../../METHODOLOGY.md).
 \`pushv lab report DIR\` makes both again from the records, and
 \`pushv lab compare DIR OTHER\` says what is different on another machine or another day.
 
-Commit $(git rev-parse --short HEAD), $(uname -sr), $(sed -n 's/^model name[^:]*: *//p' /proc/cpuinfo | head -1), $(nproc) processors.
+$(target/release/pushv --version), $(uname -sr), $(sed -n 's/^model name[^:]*: *//p' /proc/cpuinfo | head -1), $(nproc) processors.
 TEXT
 echo "recorded: $out" >&2

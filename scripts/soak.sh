@@ -49,9 +49,9 @@ every=$(((seconds + 499) / 500))
 pushv=${PUSHV:-$root/target/release/pushv}
 [ -n "${PUSHV:-}" ] || cargo build --release --quiet --manifest-path "$root/Cargo.toml"
 # What is built or committed meanwhile is not what is measured.
-commit=$(git -C "$root" describe --always --dirty --exclude '*')
 cp "$pushv" "$scratch/pushv"
 pushv=$scratch/pushv
+commit=$("$pushv" --version | sed 's/.*(\(.*\))$/\1/')
 mkdir -p "$out/loads"
 rm -f "$out"/loads/*.json
 counts=$scratch/counts

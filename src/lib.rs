@@ -77,6 +77,13 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
+/// The commit that this was built from, with `-dirty` behind it if a file that goes into the program
+/// differed from that commit. Nothing if it was built outside of a repository, or without git.
+pub const COMMIT: Option<&str> = {
+    let commit = env!("PUSHV_BUILT_FROM");
+    if commit.is_empty() { None } else { Some(commit) }
+};
+
 pub mod client;
 pub mod config;
 pub mod feed;

@@ -91,6 +91,7 @@ fn check(record: &Record) {
     let name = format!("{}: {}", record.experiment, record.cell);
     assert!(!record.environment.kernel.is_empty() && !record.command.is_empty(), "{name}");
     assert_eq!(record.method.seed, 7);
+    assert_eq!(record.environment.commit.as_deref(), pushv::COMMIT, "that of the program");
     for variant in 0..record.variants.len() {
         let measured = record.blocks.iter().any(|block| block.variant == variant);
         // Who may not count at the kernel's tracepoints says so instead.

@@ -66,7 +66,11 @@ fn note(text: impl Display) {
 
 fn command() -> Command {
     Command::new("pushv")
-        .version(env!("CARGO_PKG_VERSION"))
+        .version(format!(
+            "{} ({})",
+            env!("CARGO_PKG_VERSION"),
+            pushv::COMMIT.unwrap_or("commit unknown")
+        ))
         .about(env!("CARGO_PKG_DESCRIPTION"))
         .subcommand_required(true)
         .arg_required_else_help(true)

@@ -6,15 +6,13 @@ use crate::sys;
 use std::collections::BTreeMap;
 use std::fs;
 use std::hint::black_box;
-use std::path::Path;
-use std::process::Command;
 
 /// Asks the kernel, in whose network namespace the caller is; of that, `network` is known.
 pub fn describe(network: Network) -> Environment {
     let cpuinfo = text("/proc/cpuinfo");
     let kernel = ["osrelease", "version"].map(|name| text(&format!("/proc/sys/kernel/{name}")));
     Environment {
-        commit: commit(),
+        commit: crate::COMMIT.map(ToOwned::to_owned),
         version: env!("CARGO_PKG_VERSION").to_string(),
         kernel: kernel.join(" ").trim().to_string(),
         cpu: field(&cpuinfo, "model name").unwrap_or(std::env::consts::ARCH).to_string(),
@@ -100,19 +98,6 @@ fn mitigations() -> BTreeMap<String, String> {
         (file.file_name().to_string_lossy().into_owned(), state.trim().to_string())
     });
     all.filter(|(_, state)| !state.is_empty() && state != "Not affected").collect()
-}
-
-/// With a mark behind it if what is measured is not what was committed. `None` without a
-/// repository, or without git.
-fn commit() -> Option<String> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    if !root.is_dir() {
-        return None;
-    }
-    let mut command = Command::new("git");
-    command.current_dir(root).args(["describe", "--always", "--dirty"]);
-    let output = command.output().ok().filter(|output| output.status.success())?;
-    Some(String::from_utf8_lossy(&output.stdout).trim().to_string())
 }
 
 /// What reading the clock costs: the median of some batches, of which others may have disturbed a

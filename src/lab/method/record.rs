@@ -223,7 +223,7 @@ pub enum Doubt {
 /// Where something was measured.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Environment {
-    /// The commit of the source, with `-dirty` behind it if it was changed.
+    /// The commit that the program was built from, with `-dirty` behind it if its source was changed.
     pub commit: Option<String>,
     /// The crate's version.
     pub version: String,
