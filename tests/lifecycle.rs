@@ -20,7 +20,8 @@ fn a_silent_stream_gets_comments() {
     reader.client.take_through(b"\n\n\r\n"); // the first chunk: retry and comment
     heartbeats(&mut reader, 3);
     server.publish("a", "x");
-    reader.client.take_through(b"data: x\n\n\r\n");
+    reader.client.take_through(b"data: x\n");
+    reader.client.take_through(b"\n\n\r\n");
     heartbeats(&mut reader, 3);
     assert!(server.metric("heartbeats_total") >= 6);
 }

@@ -79,9 +79,11 @@ fn events_in(bytes: &[u8]) -> (u64, Option<String>) {
         let size = std::str::from_utf8(&rest[..line_end]).unwrap();
         let end = line_end + 2 + usize::from_str_radix(size, 16).unwrap() + 2;
         let Some(chunk) = rest.get(..end) else { break };
-        // An event's chunk begins with its id; the stream's first one does not, though it has one.
+        // The stream's first chunk has an id, but is no event.
         let text = String::from_utf8_lossy(&chunk[line_end + 2..]).into_owned();
-        if let Some(id) = text.strip_prefix("id: ").and_then(|rest| rest.lines().next()) {
+        let is_event = !text.starts_with("retry: ");
+        let mut ids = text.lines().filter_map(|line| line.strip_prefix("id: "));
+        if let Some(id) = ids.next().filter(|_| is_event) {
             events += 1;
             last = Some(id.to_owned());
         }

@@ -20,7 +20,7 @@
 //! bound; only then does appending evict. An empty topic has neither.
 
 use crate::push::id::Seq;
-use crate::wire::event::Frame;
+use crate::wire::event::{self, Frame};
 use std::collections::VecDeque;
 use std::fmt;
 use std::ops::{Add, AddAssign, Sub};
@@ -100,7 +100,7 @@ pub struct Entry {
     at: u32,
     /// Its length in bytes, chunk framing included.
     pub len: u32,
-    /// The length of the id at the front of its payload.
+    /// The length of the id at the end of its payload.
     id_bytes: u16,
     /// The length of its chunk's size line.
     pub line_bytes: u8,
@@ -364,8 +364,7 @@ impl Log {
     }
 
     fn id_of(&self, entry: &Entry) -> &[u8] {
-        let from = usize::from(entry.line_bytes) + b"id: ".len();
-        &self.bytes_of(entry)[from..from + usize::from(entry.id_bytes)]
+        event::id_of_frame(self.bytes_of(entry), entry.id_bytes)
     }
 
     /// Where `len` bytes can stand without moving anything.

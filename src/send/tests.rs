@@ -208,7 +208,7 @@ fn interruptions_and_full_buffers_lose_nothing() {
 #[test]
 fn the_calls_of_each_path() {
     use Called::{Cork, More, Write, Writev};
-    // "28\r\n" "id: aaaaaaaa-1\ndata: 0123456789012345678\n\n" "\r\n"
+    // "28\r\n" "data: 0123456789012345678\nid: aaaaaaaa-1\n\n" "\r\n"
     let (line, payload, crlf) = (4, 0x2b, 2);
     let frame = line + payload + crlf;
     let check = |path, frames: usize, private: &str, expected: &[Called]| {

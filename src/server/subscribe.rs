@@ -15,6 +15,7 @@ use crate::send::private::Private;
 use crate::send::queue::Framing;
 use crate::send::transport::Transport;
 use crate::wire::chunk;
+use crate::wire::event::HEARTBEAT;
 use crate::wire::head::{BodyLength, Head, Version};
 use crate::wire::target;
 use std::borrow::Cow;
@@ -137,17 +138,20 @@ impl<P: Platform> Server<P> {
         };
         self.text.clear();
         // The comment makes sure that something follows the head at once, for clients and proxies
-        // that wait for the first byte of a body.
+        // that wait for the first byte of a body. The name is for clients that take an empty line
+        // for an event even if it has no data, or whose data is left from a connection that was cut
+        // (`eventsource` 2): what they make of it is a heartbeat.
         let epoch = self.hub.epoch();
+        let begin = format_args!("retry: {retry_ms}\n: {epoch}\nevent: {HEARTBEAT}\n");
         let written = match resumption.from {
             // A position from the start: who loses the connection before the first event comes back
             // with this id, and has lost nothing. A block of an id alone is no event, but the reader
             // keeps the id (WHATWG HTML §9.2.6).
             ResumedFrom::Latest => {
                 let begins_behind = epoch.id(resumption.delivered);
-                write!(self.text, "retry: {retry_ms}\n: {epoch}\nid: {begins_behind}\n\n")
+                write!(self.text, "{begin}id: {begins_behind}\n\n")
             }
-            _ => write!(self.text, "retry: {retry_ms}\n: {epoch}\n\n"),
+            _ => writeln!(self.text, "{begin}"),
         };
         debug_assert!(written.is_ok(), "a String takes everything");
         self.write_private(key);
@@ -186,7 +190,7 @@ impl<P: Platform> Server<P> {
         self.write_stream_head(key, &exchange, None);
         let retry_ms = self.jitter.stretch(self.config.times.retry_ms);
         self.text.clear();
-        let written = write!(self.text, "retry: {retry_ms}\n: {why}\n\n");
+        let written = write!(self.text, "retry: {retry_ms}\n: {why}\nevent: {HEARTBEAT}\n\n");
         debug_assert!(written.is_ok(), "a String takes everything");
         self.write_private(key);
         self.write_last_chunk(key);

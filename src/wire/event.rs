@@ -5,15 +5,18 @@
 //!
 //! ```text
 //! 3a CRLF                     chunk size line
-//! id: k3v9x2ab-17 LF
 //! event: NAME LF              if it has a name
 //! retry: 2000 LF              if it sets a reconnection time
 //! data: first line LF         one per line of data
+//! id: k3v9x2ab-17 LF
 //! LF                          dispatches the event
 //! CRLF                        ends the chunk
 //! ```
 //!
-//! The id comes first so that its place in the frame is known without searching.
+//! The id comes last because some clients, `eventsource` 2 and `@microsoft/fetch-event-source` among
+//! them, keep it as soon as its line ends. If their connection is cut between the id and the end of
+//! its event, they come back with the id of an event that they have not got. Now only one byte lies
+//! between the two.
 //!
 //! Injection is impossible by construction: a field value that could end its line is refused
 //! ([`check_id`], [`check_name`]), and data is split at everything that ends a line for a
@@ -42,8 +45,8 @@ pub struct Encoder {
     bytes: Vec<u8>,
 }
 
-/// One encoded event. Invariant: `bytes` is `line_bytes` of size line, then the payload that
-/// begins with `id: ` and `id_bytes` of id, then CRLF.
+/// One encoded event. Invariant: `bytes` is `line_bytes` of size line, then the payload, whose last
+/// line is `id: ` and `id_bytes` of id, then an empty line and CRLF.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Frame<'a> {
     /// The whole chunk.
@@ -52,6 +55,12 @@ pub struct Frame<'a> {
     pub line_bytes: u8,
     /// Length of the id.
     pub id_bytes: u16,
+}
+
+/// The id of a frame of which `id_bytes` are the id.
+pub fn id_of_frame(frame: &[u8], id_bytes: u16) -> &[u8] {
+    let end = frame.len() - b"\n\n".len() - chunk::CRLF.len();
+    &frame[end - usize::from(id_bytes)..end]
 }
 
 impl Encoder {
@@ -66,7 +75,6 @@ impl Encoder {
         // The payload's length, and with it the length of the size line, is known only when the
         // payload stands: leave room for the longest and write the line right-aligned into it.
         bytes.extend_from_slice(&[0; chunk::SIZE_LINE_MAX]);
-        field(b"id: ", id.as_bytes(), bytes);
         if let Some(name) = event.name {
             field(b"event: ", name.as_bytes(), bytes);
         }
@@ -76,6 +84,7 @@ impl Encoder {
         for line in lines(event.data.as_bytes()) {
             field(b"data: ", line, bytes);
         }
+        field(b"id: ", id.as_bytes(), bytes);
         bytes.push(b'\n');
 
         let mut line = [0; chunk::SIZE_LINE_MAX];
@@ -236,7 +245,7 @@ mod tests {
         assert_eq!(usize::from_str_radix(size, 16).unwrap(), payload.len());
         assert_eq!(&frame.bytes[line - 2..line], b"\r\n");
         assert!(frame.bytes.ends_with(b"\n\n\r\n"));
-        assert_eq!(&payload[4..4 + usize::from(frame.id_bytes)], id.as_bytes());
+        assert_eq!(id_of_frame(frame.bytes, frame.id_bytes), id.as_bytes());
         assert!(frame.bytes.len() <= frame_bytes_max(event.data.len()));
         String::from_utf8(payload.to_vec()).unwrap()
     }
@@ -246,7 +255,7 @@ mod tests {
         let event = Event { id: None, name: Some("tick"), retry_ms: Some(1500), data: "one\ntwo" };
         assert_eq!(
             encode("e-1", &event),
-            "id: e-1\nevent: tick\nretry: 1500\ndata: one\ndata: two\n\n"
+            "event: tick\nretry: 1500\ndata: one\ndata: two\nid: e-1\n\n"
         );
     }
 
@@ -255,7 +264,7 @@ mod tests {
         let check = |data: &str, expected: &str| {
             assert_eq!(
                 encode("7", &Event { data, ..Event::default() }),
-                format!("id: 7\n{expected}\n"),
+                format!("{expected}id: 7\n\n"),
                 "{data:?}"
             );
         };

@@ -75,14 +75,15 @@ fn nothing_is_injected() {
     check(&scene, &table());
     let mut client = scene.connect();
     let id = client.request("POST", "/events/a?event=e", &[], b"only").json("id");
-    let bytes = bytes_through(stream, b"data: only\n\n");
+    let bytes = bytes_through(stream, format!("data: only\nid: {id}\n\n").as_bytes());
     let retry = bytes.strip_prefix("retry: ").expect("it begins so");
     let epoch = id.split('-').next().expect("an epoch");
     let (_, rest) = retry.split_once('\n').expect("a line");
-    let begun = rest.strip_prefix(&format!(": {epoch}\nid: {epoch}-")).expect("a position");
+    let begin = format!(": {epoch}\nevent: heartbeat\nid: {epoch}-");
+    let begun = rest.strip_prefix(&begin).expect("a position");
     let (position, rest) = begun.split_once("\n\n").expect("the end of the first block");
     assert!(position.bytes().all(|byte| byte.is_ascii_digit()), "{position:?}");
-    assert_eq!(rest, format!("id: {id}\nevent: e\ndata: only\n\n"));
+    assert_eq!(rest, format!("event: e\ndata: only\nid: {id}\n\n"));
     drop(client);
     scene.end();
 }

@@ -168,7 +168,7 @@ fn content(nth: usize, shape: &Shape) -> String {
 }
 
 fn event(nth: usize, shape: &Shape) -> Vec<u8> {
-    format!("id: {nth:06}\ndata: {}\n\n", content(nth, shape)).into_bytes()
+    format!("data: {}\nid: {nth:06}\n\n", content(nth, shape)).into_bytes()
 }
 
 /// The frames differ in length; all of them have an id and characters of two, three and four bytes
