@@ -64,7 +64,7 @@ impl Reactor {
     pub fn adopt(config: Config, mut sockets: Vec<TcpListener>) -> io::Result<Reactor> {
         let invalid = |why: String| io::Error::new(io::ErrorKind::InvalidInput, why);
         config.validate().map_err(invalid)?;
-        if let Some(cpu) = config.cpu.filter(|&cpu| !sys::is_permitted_cpu(cpu).unwrap_or(true)) {
+        if let Some(cpu) = config.cpu.filter(|&cpu| !sys::is_permitted_cpu(cpu)) {
             return Err(invalid(format!(
                 "cpu = {cpu}: there is no such processor, or this process may not run on it"
             )));
