@@ -52,8 +52,8 @@ pub struct Counters {
     pub topics_forgotten: u64,
     /// `epoll_ctl` calls: one per connection, at accept.
     pub registrations: u64,
-    /// Connections ended, the admin listener's apart; indexed by [`CloseReason`].
-    pub closes: [u64; CloseReason::ALL.len()],
+    /// Connections ended, the admin listener's apart; by the number of their [`CloseReason`].
+    closes: [u64; CloseReason::ALL.len()],
     /// From publish to the return of the call that handed the event to the kernel, one value per
     /// flush and subscriber, for the oldest event that the flush carried. In nanoseconds.
     pub publish_to_kernel_ns: Histogram,
@@ -91,6 +91,18 @@ pub const REFUSALS: [(u16, &str); 14] = [
 ];
 
 impl Counters {
+    /// Counts the end of a connection.
+    pub fn note_close(&mut self, reason: CloseReason) {
+        if let Some(count) = self.closes.get_mut(reason as usize) {
+            *count += 1;
+        }
+    }
+
+    /// How many connections have ended for this reason.
+    pub fn closes_of(&self, reason: CloseReason) -> u64 {
+        self.closes.get(reason as usize).copied().unwrap_or(0)
+    }
+
     /// Counts an answer with this status, if it refuses something.
     pub fn note_answer(&mut self, status: u16) {
         let refusal = REFUSALS.iter().position(|&(refusal, _)| refusal == status);

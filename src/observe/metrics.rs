@@ -217,8 +217,7 @@ impl Snapshot {
         out.counter("read_calls", "Calls of read", counters.reads)?;
         out.bytes("read", "Bytes read", counters.read_bytes)?;
         out.counter("registrations", "Calls of epoll_ctl", counters.registrations)?;
-        let closes =
-            CloseReason::ALL.map(|reason| (reason.name(), counters.closes[reason as usize]));
+        let closes = CloseReason::ALL.map(|reason| (reason.name(), counters.closes_of(reason)));
         out.counters("closes", "Connections ended", "reason", closes)
     }
 
@@ -434,7 +433,7 @@ mod tests {
     fn the_text_is_open_metrics() {
         let mut snapshot = Snapshot { connections: 3, cpu_s: 1.5, ..Snapshot::default() };
         snapshot.counters.write.writev_calls = 7;
-        snapshot.counters.closes[CloseReason::Stalled as usize] = 2;
+        (0..2).for_each(|_| snapshot.counters.note_close(CloseReason::Stalled));
         for ns in [900, 1_500, 1_000_000] {
             snapshot.counters.publish_to_kernel_ns.record(ns);
         }

@@ -23,6 +23,7 @@ pub const ASSIGNED_ID_BYTES_MAX: usize = EPOCH_LEN + 1 + 20;
 
 impl Epoch {
     /// The epoch of the low 40 bits of `random`.
+    #[allow(clippy::indexing_slicing, reason = "five bits are below 32")]
     pub fn new(random: u64) -> Epoch {
         let mut text = [0; EPOCH_LEN];
         for (at, byte) in text.iter_mut().enumerate() {

@@ -178,6 +178,10 @@ impl Log {
     ///
     /// # Errors
     /// [`Full`]. Then nothing was evicted.
+    #[allow(
+        clippy::indexing_slicing,
+        reason = "place() gives a place of len bytes within the ring"
+    )]
     pub fn append(
         &mut self,
         frame: Frame<'_>,
@@ -286,6 +290,7 @@ impl Log {
     ///
     /// # Panics
     /// If it is not retained.
+    #[allow(clippy::indexing_slicing, reason = "the assertion before it")]
     pub fn entry(&self, no: FrameNo) -> &Entry {
         assert!(no >= self.first && no < self.end(), "frame {no} is not retained");
         &self.entries[(no - self.first) as usize]
@@ -297,6 +302,7 @@ impl Log {
     }
 
     /// The bytes of frame `no` without chunk framing.
+    #[allow(clippy::indexing_slicing, reason = "a frame is a size line, a payload and CRLF")]
     pub fn payload(&self, no: FrameNo) -> &[u8] {
         let entry = self.entry(no);
         let frame = self.bytes_of(entry);
@@ -310,6 +316,10 @@ impl Log {
 
     /// The frames `from..to` as one or two spans of contiguous bytes; the second is empty if they
     /// do not wrap.
+    #[allow(
+        clippy::indexing_slicing,
+        reason = "retained frames stand within the ring, up to upper_end before the wrap"
+    )]
     pub fn spans(&self, from: FrameNo, to: FrameNo) -> (&[u8], &[u8]) {
         if from >= to {
             return (&[], &[]);
@@ -359,10 +369,12 @@ impl Log {
         self.at_offset(limit).max(from + 1)
     }
 
+    #[allow(clippy::indexing_slicing, reason = "a retained frame stands within the ring")]
     fn bytes_of(&self, entry: &Entry) -> &[u8] {
         &self.ring[entry.at as usize..(entry.at + entry.len) as usize]
     }
 
+    #[allow(clippy::indexing_slicing, reason = "the encoder put the id after the size line")]
     fn id_of(&self, entry: &Entry) -> &[u8] {
         event::id_of_frame(self.bytes_of(entry), entry.id_bytes)
     }
@@ -392,6 +404,7 @@ impl Log {
     }
 
     /// Moves the frames, oldest first, to the front of a ring of `capacity` bytes.
+    #[allow(clippy::indexing_slicing, reason = "the frames fit into the capacity")]
     fn resize(&mut self, capacity: usize, memory: &mut Memory) {
         debug_assert!(self.live_bytes() <= capacity);
         // Zeroed pages come from the kernel untouched: a large ring costs nothing until used.

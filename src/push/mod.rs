@@ -11,6 +11,9 @@
 //! * [`gap`]: the notice that tells a reader what it has lost.
 //! * [`hub`]: publish and resume.
 
+// Every panic is an outage: a server has one thread. What an invariant makes safe says so where it is.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used))]
+
 pub mod cursor;
 pub mod fanout;
 pub mod gap;

@@ -55,6 +55,7 @@ impl Topics {
     }
 
     /// The token of a topic.
+    #[allow(clippy::indexing_slicing, reason = "a key is its topic's: see TopicKey")]
     pub fn token(&self, key: TopicKey) -> TopicToken {
         TopicToken { key, generation: self.slab[key.slot()].generation }
     }
@@ -107,12 +108,14 @@ impl Index<TopicKey> for Topics {
 
     /// # Panics
     /// If `key` is not a topic's: see [`TopicKey`].
+    #[allow(clippy::indexing_slicing, reason = "a key is its topic's: see TopicKey")]
     fn index(&self, key: TopicKey) -> &Topic {
         &self.slab[key.slot()].topic
     }
 }
 
 impl IndexMut<TopicKey> for Topics {
+    #[allow(clippy::indexing_slicing, reason = "a key is its topic's: see TopicKey")]
     fn index_mut(&mut self, key: TopicKey) -> &mut Topic {
         &mut self.slab[key.slot()].topic
     }

@@ -7,6 +7,9 @@
 //! with edge-triggered readiness an interest that is not acted on costs nothing, so there is no
 //! `epoll_ctl` between accept and close.
 
+// Every panic is an outage: a server has one thread. What an invariant makes safe says so where it is.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used))]
+
 pub(crate) mod acceptor;
 mod descriptors;
 mod doorbell;

@@ -14,6 +14,9 @@
 //! * [`socket_knobs`]: the options of the sockets.
 //! * [`stamped`]: a socket whose next call the kernel stamps.
 
+// Every panic is an outage: a server has one thread. What an invariant makes safe says so where it is.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used))]
+
 pub mod adapt;
 pub mod drain;
 pub mod flush;

@@ -42,6 +42,7 @@ impl Private {
     }
 
     /// The bytes that are still to be sent.
+    #[allow(clippy::indexing_slicing, reason = "sent is at most the length: its invariant")]
     pub fn remaining(&self) -> &[u8] {
         &self.bytes[self.sent..]
     }

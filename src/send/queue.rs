@@ -65,6 +65,13 @@ struct Run {
     end: FrameNo,
 }
 
+impl Plan {
+    /// The runs that are still to be sent, the one that is being sent first.
+    fn left(&self) -> &[Run] {
+        self.runs.get(self.front..).unwrap_or_default()
+    }
+}
+
 impl WriteQueue<'_> {
     /// Plans to send everything up to the heads of the logs, but no more than `bytes_max` bytes of
     /// frames, or a single frame if that is longer.
@@ -89,6 +96,7 @@ impl WriteQueue<'_> {
     /// Merges the logs by seq: the log with the oldest frame gives all its frames up to the
     /// oldest frame of any other log, and so on.
     #[inline(never)]
+    #[allow(clippy::indexing_slicing, reason = "there is a head for each cursor")]
     fn plan_merged(&self, plan: &mut Plan, bytes_max: usize) {
         plan.heads.clear();
         plan.heads.extend(self.cursors.iter().map(|cursor| cursor.next));
@@ -132,7 +140,7 @@ impl WriteQueue<'_> {
     /// When the oldest frame of the plan was published, in nanoseconds of the server's clock; 0 if
     /// it has none.
     pub fn oldest_published_ns(&self, plan: &Plan) -> u64 {
-        let oldest = plan.runs.get(plan.front);
+        let oldest = plan.left().first();
         oldest.map_or(0, |run| self.log(run.cursor).entry(run.next).published_ns)
     }
 
@@ -141,7 +149,7 @@ impl WriteQueue<'_> {
     pub fn pieces(&self, plan: &Plan) -> (usize, u64) {
         let private = self.private.remaining().len();
         let nothing = (usize::from(private > 0), private as u64);
-        plan.runs[plan.front..].iter().fold(nothing, |(pieces, bytes), run| {
+        plan.left().iter().fold(nothing, |(pieces, bytes), run| {
             let log = self.log(run.cursor);
             let frames = (run.end - run.next) as usize;
             (pieces + frames, bytes + (log.offset(run.end) - log.offset(run.next)))
@@ -151,7 +159,7 @@ impl WriteQueue<'_> {
     /// Hands out the frames of the plan, each as it leaves, until `take` has had enough.
     pub fn frames<'s>(&'s self, plan: &Plan, mut take: impl FnMut(&'s [u8]) -> ControlFlow<()>) {
         debug_assert_eq!(plan.cut, 0, "whole frames only");
-        for run in &plan.runs[plan.front..] {
+        for run in plan.left() {
             let log = self.log(run.cursor);
             for no in run.next.up_to(run.end) {
                 if take(self.framing.bytes(log, no)).is_break() {
@@ -168,7 +176,7 @@ impl WriteQueue<'_> {
         if self.framing == Framing::Plain {
             return self.frames(plan, take);
         }
-        for run in &plan.runs[plan.front..] {
+        for run in plan.left() {
             let (upper, lower) = self.log(run.cursor).spans(run.next, run.end);
             if take(upper).is_break() || (!lower.is_empty() && take(lower).is_break()) {
                 return;
@@ -178,8 +186,8 @@ impl WriteQueue<'_> {
 
     /// The rest of the next frame of the plan.
     pub fn next_frame(&self, plan: &Plan) -> Option<&[u8]> {
-        let run = plan.runs.get(plan.front)?;
-        Some(&self.framing.bytes(self.log(run.cursor), run.next)[plan.cut..])
+        let run = plan.left().first()?;
+        self.framing.bytes(self.log(run.cursor), run.next).get(plan.cut..)
     }
 
     /// The rest of the next part of a frame: its size line, its payload, or its CRLF.
@@ -188,17 +196,16 @@ impl WriteQueue<'_> {
         if self.framing == Framing::Plain {
             return Some(rest);
         }
-        let run = plan.runs[plan.front];
+        let run = plan.left().first()?;
         let entry = self.log(run.cursor).entry(run.next);
         let (line, len) = (usize::from(entry.line_bytes), entry.len as usize);
         let part_end = [line, len - 2, len].into_iter().find(|&end| end > plan.cut).unwrap_or(len);
-        Some(&rest[..part_end - plan.cut])
+        rest.get(..part_end - plan.cut)
     }
 
     /// Whether the next frame is the last of the plan.
     pub fn next_is_last(&self, plan: &Plan) -> bool {
-        plan.front + 1 == plan.runs.len()
-            && plan.runs[plan.front].next + 1 == plan.runs[plan.front].end
+        matches!(plan.left(), [run] if run.next + 1 == run.end)
     }
 
     /// Takes off the queue what the kernel took: `bytes` from the front. Gives the number of
@@ -212,7 +219,10 @@ impl WriteQueue<'_> {
         let mut left = bytes - from_private + std::mem::take(&mut plan.cut);
         let mut frames = 0;
         while left > 0 {
-            let run = plan.runs[plan.front];
+            let Some(&run) = plan.left().first() else {
+                debug_assert!(false, "the kernel took {left} bytes more than it was offered");
+                return frames;
+            };
             let next;
             (next, left) = self.framing.skip(self.log(run.cursor), run.next, run.end, left);
             frames += self.pass(plan, next);
@@ -232,9 +242,10 @@ impl WriteQueue<'_> {
         if plan.cut == 0 {
             return 0;
         }
-        let run = plan.runs[plan.front];
-        let frame = self.framing.bytes(&self.topics[self.cursors[run.cursor].topic].log, run.next);
-        let rest = &frame[std::mem::take(&mut plan.cut)..];
+        let Some(&run) = plan.left().first() else { return 0 };
+        let topic = self.cursors.get(run.cursor).map(|cursor| &self.topics[cursor.topic]);
+        let frame = topic.map_or(&[][..], |topic| self.framing.bytes(&topic.log, run.next));
+        let rest = frame.get(std::mem::take(&mut plan.cut)..).unwrap_or_default();
         self.private.push(rest);
         let copied = rest.len();
         self.pass(plan, run.next + 1);
@@ -243,10 +254,11 @@ impl WriteQueue<'_> {
 
     /// Moves the front run and its cursor to `next`; gives the number of frames passed.
     fn pass(&mut self, plan: &mut Plan, next: FrameNo) -> u64 {
-        let run = &mut plan.runs[plan.front];
+        let Some(run) = plan.runs.get_mut(plan.front) else { return 0 };
         let passed = next - run.next;
-        if passed > 0 {
-            let cursor = &mut self.cursors[run.cursor];
+        if passed > 0
+            && let Some(cursor) = self.cursors.get_mut(run.cursor)
+        {
             cursor.next = next;
             *self.delivered = self.topics[cursor.topic].log.entry(next.before()).seq;
         }
@@ -257,6 +269,7 @@ impl WriteQueue<'_> {
         passed
     }
 
+    #[allow(clippy::indexing_slicing, reason = "runs are of this queue's cursors")]
     fn log(&self, cursor: usize) -> &Log {
         &self.topics[self.cursors[cursor].topic].log
     }

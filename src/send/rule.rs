@@ -38,6 +38,10 @@ impl CopyRule {
     ///
     /// # Errors
     /// If there are too many, or if the numbers of pieces do not rise from at least 2.
+    #[allow(
+        clippy::indexing_slicing,
+        reason = "checked above: no more steps than there is room for"
+    )]
     pub fn new(steps: &[Step]) -> Result<CopyRule, String> {
         if steps.len() > STEPS_MAX {
             return Err(format!("has at most {STEPS_MAX} steps"));
@@ -58,6 +62,7 @@ impl CopyRule {
     }
 
     /// Its steps.
+    #[allow(clippy::indexing_slicing, reason = "a count of the steps themselves")]
     pub fn steps(&self) -> &[Step] {
         let count = self.steps.iter().take_while(|step| step.pieces > 0).count();
         &self.steps[..count]

@@ -87,6 +87,7 @@ impl BodyReader {
     }
 
     /// Takes one run of body bytes off the front of `input`.
+    #[allow(clippy::indexing_slicing, reason = "a minimum with the length")]
     pub fn read<'i>(&mut self, input: &'i [u8]) -> Result<chunk::Decoded<'i>, ChunkError> {
         match self {
             BodyReader::Chunked(decoder) => decoder.decode(input),

@@ -358,12 +358,14 @@ impl<S> std::ops::Index<ConnectionKey> for Connections<S> {
 
     /// # Panics
     /// If `key` is not a connection's: see [`ConnectionKey`].
+    #[allow(clippy::indexing_slicing, reason = "a key is its connection's: see ConnectionKey")]
     fn index(&self, key: ConnectionKey) -> &Connection<S> {
         &self.slab[key.index()]
     }
 }
 
 impl<S> std::ops::IndexMut<ConnectionKey> for Connections<S> {
+    #[allow(clippy::indexing_slicing, reason = "a key is its connection's: see ConnectionKey")]
     fn index_mut(&mut self, key: ConnectionKey) -> &mut Connection<S> {
         &mut self.slab[key.index()]
     }

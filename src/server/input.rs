@@ -38,7 +38,7 @@ impl<P: Platform> Server<P> {
                 Ok(count) => {
                     self.counters.read_bytes += count as u64 * counted;
                     budget_bytes = budget_bytes.saturating_sub(count);
-                    self.input(key, &buffer[..count]);
+                    self.input(key, buffer.get(..count).unwrap_or_default());
                     if count < buffer.len() && !to_the_end {
                         break;
                     }
@@ -126,7 +126,7 @@ impl<P: Platform> Server<P> {
             match connection.phase {
                 Phase::Head => match head::parse(bytes, &self.config.head_limits()) {
                     Ok(Some((head, head_bytes))) => {
-                        bytes = &bytes[head_bytes..];
+                        bytes = bytes.get(head_bytes..).unwrap_or_default();
                         self.counters.requests += connection.counted();
                         self.forget_pending_head(key);
                         self.route(key, &head);
@@ -174,14 +174,14 @@ impl<P: Platform> Server<P> {
         let Phase::Body(mut body) = std::mem::replace(&mut connection.phase, Phase::Head) else {
             return bytes;
         };
-        let part = match body.reader.read(&bytes[..bytes.len().min(BODY_PART_BYTES)]) {
+        let part = match body.reader.read(bytes.get(..BODY_PART_BYTES).unwrap_or(bytes)) {
             Ok(part) => part,
             Err(error) => {
                 self.refuse_body(key, *body, 400, &error.to_string(), CloseReason::BadRequest);
                 return &[];
             }
         };
-        bytes = &bytes[part.consumed..];
+        bytes = bytes.get(part.consumed..).unwrap_or_default();
         if let Err((status, why)) = self.sink(&mut body.sink, part.data) {
             self.refuse_body(key, *body, status, &why, CloseReason::BadRequest);
             return &[];

@@ -223,7 +223,7 @@ fn overrides_of(config: &Config, topic: &str) -> String {
 fn show_counters(counters: &Counters, evicted: u64) -> Value {
     let write = &counters.write;
     let closes = CloseReason::ALL
-        .map(|reason| (reason.name().to_owned(), counters.closes[reason as usize].into()));
+        .map(|reason| (reason.name().to_owned(), counters.closes_of(reason).into()));
     json!({
         "published": counters.published,
         "deliveries": write.frames,

@@ -19,6 +19,9 @@
 //! `publish`, `subscribe`, `flush` (events become writes), `sweep` (time passes), `watch` (what is
 //! under way), `shutdown`.
 
+// Every panic is an outage: a server has one thread. What an invariant makes safe says so where it is.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used))]
+
 mod access;
 #[cfg(feature = "admin")]
 mod admin;
@@ -386,7 +389,7 @@ impl<P: Platform> Server<P> {
             let connection = self.connections.remove(key);
             self.admission.remove(&connection);
             if connection.door == Door::Public {
-                self.counters.closes[reason as usize] += 1;
+                self.counters.note_close(reason);
             }
             log::debug!(
                 "closed conn={key} peer={} reason={reason} age_ms={} events={} bytes={} unsent_bytes={}",

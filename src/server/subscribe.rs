@@ -63,7 +63,9 @@ impl<P: Platform> Server<P> {
             return self.turn_away(key, exchange, "too many topics", CloseReason::OverLimit);
         };
         let position = Position::of(wish.last_event_id.as_deref());
-        let overrun = self.deliveries.of(&wish.topics[0]).overrun;
+        let home =
+            wish.topics.first().map_or(self.deliveries.base(), |topic| self.deliveries.of(topic));
+        let overrun = home.overrun;
         let resumption = self.hub.resume(&topics, position, overrun);
         self.begin_stream(key, exchange, &topics, &resumption);
     }
@@ -166,8 +168,9 @@ impl<P: Platform> Server<P> {
             cursors.push(Cursor { topic, slot, next });
         }
         self.counters.subscribed += u64::from(door == Door::Public);
-        let (base, own) =
-            (self.deliveries.base(), self.deliveries.of(&self.hub.topics()[topics[0]].name));
+        let base = self.deliveries.base();
+        let home = topics.first().map(|&home| &*self.hub.topics()[home].name);
+        let own = home.map_or(base, |home| self.deliveries.of(home));
         let connection = &mut self.connections[key];
         if own.socket != base.socket
             && connection.socket.apply(&own.socket, Some(&base.socket)).is_err()

@@ -111,7 +111,7 @@ mod tests {
         (counters.published, counters.write.frames, counters.gaps) = (5, 6, 7);
         (counters.events_lost, counters.accepted) = (8, 9);
         (counters.dropped_at_accept, counters.accept_errors) = (10, 11);
-        counters.closes[CloseReason::Stalled as usize] = 12;
+        (0..12).for_each(|_| counters.note_close(CloseReason::Stalled));
         let metrics = crate::load::server_side::metrics(&render(snapshot));
         let mut sample = Sample::default();
         sample.take_metrics(&metrics);

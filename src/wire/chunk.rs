@@ -25,6 +25,10 @@ pub const CRLF: &[u8] = b"\r\n";
 ///
 /// # Panics
 /// If `len` is zero: an empty chunk would end the body.
+#[allow(
+    clippy::indexing_slicing,
+    reason = "a u32 has at most eight digits, and the line has room for them"
+)]
 pub fn size_line(len: u32, out: &mut [u8; SIZE_LINE_MAX]) -> usize {
     assert!(len > 0, "an empty chunk ends the body");
     out[SIZE_LINE_MAX - 2..].copy_from_slice(CRLF);
@@ -39,6 +43,7 @@ pub fn size_line(len: u32, out: &mut [u8; SIZE_LINE_MAX]) -> usize {
 }
 
 /// Appends `payload` to `out` as one chunk. Appends nothing if `payload` is empty.
+#[allow(clippy::indexing_slicing, reason = "a size line is at most SIZE_LINE_MAX long")]
 pub fn append(payload: &[u8], out: &mut Vec<u8>) {
     if payload.is_empty() {
         return;
@@ -138,6 +143,10 @@ impl Decoder {
     ///
     /// # Errors
     /// A [`ChunkError`] at the first byte that no valid body could have there.
+    #[allow(
+        clippy::indexing_slicing,
+        reason = "consumed is below the length of the input, and take at most what is available"
+    )]
     pub fn decode<'i>(&mut self, input: &'i [u8]) -> Result<Decoded<'i>, ChunkError> {
         let mut consumed = 0;
         while consumed < input.len() && self.state != State::Done {

@@ -11,6 +11,7 @@ pub struct HttpDate {
 }
 
 impl fmt::Display for HttpDate {
+    #[allow(clippy::indexing_slicing, reason = "a remainder by 7, and a month from 1 to 12")]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (days, second) = (self.unix_s / 86_400, self.unix_s % 86_400);
         let (year, month, day) = civil(days);

@@ -152,6 +152,10 @@ impl Decoder {
     ///
     /// # Errors
     /// A [`DecodeError`]; the stream cannot be continued.
+    #[allow(
+        clippy::indexing_slicing,
+        reason = "the input is not empty, and a line end stands where it was found"
+    )]
     pub(crate) fn step(&mut self, input: &mut &[u8]) -> Result<Option<Step>, DecodeError> {
         self.clear_dispatched();
         self.skip_bom(input);
@@ -197,6 +201,10 @@ impl Decoder {
         }
     }
 
+    #[allow(
+        clippy::indexing_slicing,
+        reason = "the input is not empty, and bom_matched is below BOM_DONE, the length of a BOM"
+    )]
     fn skip_bom(&mut self, input: &mut &[u8]) {
         while self.bom_matched < BOM_DONE && !input.is_empty() {
             if input[0] == BOM[usize::from(self.bom_matched)] {
@@ -211,6 +219,7 @@ impl Decoder {
     }
 
     /// Keeps the begun line, or what must be known of it.
+    #[allow(clippy::indexing_slicing, reason = "a minimum with the length")]
     fn keep_unfinished(&mut self, part: &[u8]) -> Result<(), DecodeError> {
         if self.progress == Progress::Skip {
             return Ok(());
@@ -255,6 +264,7 @@ impl Decoder {
         ended
     }
 
+    #[allow(clippy::indexing_slicing, reason = "a colon stands where it was found")]
     fn line(&mut self, line: &[u8]) -> Result<Ended, DecodeError> {
         if line.is_empty() {
             return Ok(self.end_block());
@@ -393,6 +403,7 @@ impl Field {
 
     /// What an unfinished line is going to be, as soon as that can be said: at its colon, or when
     /// it is longer than any name we know.
+    #[allow(clippy::indexing_slicing, reason = "a colon stands where it was found")]
     fn of_prefix(line: &[u8]) -> Option<Field> {
         match line.iter().take(NAME_LEN_MAX + 1).position(|&byte| byte == b':') {
             Some(colon) => Some(Field::of(&line[..colon])),

@@ -67,6 +67,10 @@ impl Encoder {
     /// Encodes `event` under `id` (which replaces the event's own, if it has one).
     ///
     /// The caller has checked `id` and the event; see [`check_id`], [`check_name`] and [`check_retry`].
+    #[allow(
+        clippy::indexing_slicing,
+        reason = "room for a size line stands in front of the payload"
+    )]
     pub fn encode(&mut self, id: &str, event: &Event<'_>) -> Frame<'_> {
         debug_assert!(id.len() <= ID_BYTES_MAX && !id.contains(['\r', '\n', '\0']));
         debug_assert!(event.name.is_none_or(|name| !name.contains(['\r', '\n', '\0'])));
@@ -210,6 +214,7 @@ pub const NAME_BYTES_MAX: usize = 256;
 
 /// The lines of `data`, each as a reader will see it: split at CRLF, LF and CR. There is always
 /// one more line than there are line ends.
+#[allow(clippy::indexing_slicing, reason = "a line end stands where it was found")]
 fn lines(data: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = Some(data);
     std::iter::from_fn(move || {

@@ -150,6 +150,10 @@ impl fmt::Display for Refusal {
 ///
 /// # Errors
 /// The [`Refusal`] to answer with.
+#[allow(
+    clippy::indexing_slicing,
+    reason = "start is at most the length, and the other bounds are minima with lengths"
+)]
 pub fn parse<'b>(
     input: &'b [u8],
     limits: &HeadLimits,
@@ -199,6 +203,7 @@ fn check_line_ends(head: &[u8]) -> Result<(), Refusal> {
 }
 
 /// Whether a line feed stands in `head` without a carriage return before it.
+#[allow(clippy::indexing_slicing, reason = "at is a position in the head, and not the first")]
 pub(crate) fn has_bare_line_feed(head: &[u8]) -> bool {
     let bare = |at: usize| at == 0 || head[at - 1] != b'\r';
     head.iter().enumerate().any(|(at, &byte)| byte == b'\n' && bare(at))

@@ -11,6 +11,9 @@
 //! * [`response`]: heads of answers, and the few answers that are always the same.
 //! * [`date`], [`json`]: the two small notations those need.
 
+// Every panic is an outage: a server has one thread. What an invariant makes safe says so where it is.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used))]
+
 pub mod chunk;
 pub mod date;
 pub mod decode;
