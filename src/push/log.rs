@@ -374,7 +374,6 @@ impl Log {
         &self.ring[entry.at as usize..(entry.at + entry.len) as usize]
     }
 
-    #[allow(clippy::indexing_slicing, reason = "the encoder put the id after the size line")]
     fn id_of(&self, entry: &Entry) -> &[u8] {
         event::id_of_frame(self.bytes_of(entry), entry.id_bytes)
     }

@@ -38,6 +38,10 @@ pub(super) struct Watch {
 /// What a look has found.
 #[derive(Debug, Clone, Copy)]
 struct Seen {
+    #[cfg_attr(
+        not(feature = "admin"),
+        expect(dead_code, reason = "the admin listener ranks by it")
+    )]
     outstanding_bytes: u64,
     verdict: Verdict,
 }
