@@ -371,6 +371,28 @@ fn a_directory_has_one_run_at_a_time() {
     fails(&again, 1, "another run is writing its records there");
 }
 
+/// The limit is looked at before anything is measured, and what is left besides is enough.
+#[test]
+fn too_few_descriptors_are_told_at_once() {
+    let out = Scratch::new("descriptors");
+    let run = |limit: u32| {
+        let script = format!("ulimit -n {limit}; exec \"$0\" \"$@\"");
+        let mut command = Command::new("sh");
+        command.args(["-c", &script, env!("CARGO_BIN_EXE_pushv"), "lab", "run"]);
+        command.args(["write-vs-writev", "--smallest", "--out", out.path()]).output().unwrap()
+    };
+    for limit in [64, 162] {
+        let output = run(limit);
+        let said = text(&output.stderr);
+        let named = format!("(RLIMIT_NOFILE) may not be raised above {limit}, and ");
+        assert!(output.status.code() == Some(1) && said.contains(&named), "{said}");
+        assert!(said.contains(" needs 163: 3 for connections"), "{said}");
+        assert!(!out.0.join("records.jsonl").exists());
+    }
+    let output = run(163);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+}
+
 /// Neither the environment nor the name of a file need be text.
 #[test]
 fn bytes_that_are_no_text_do_no_harm() {

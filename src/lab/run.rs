@@ -5,6 +5,7 @@
 use super::experiments::Experiment;
 use super::method::cell::{Cell, Stop};
 use super::method::record::{Environment, Method, Profile, Record};
+use crate::sys;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -16,6 +17,11 @@ pub trait Group {
 
     /// About how long they take.
     fn estimate(&self) -> Duration;
+
+    /// Connections that one of its processes has open at once, at most.
+    fn connections(&self) -> usize {
+        1
+    }
 
     /// Measures them.
     ///
@@ -142,6 +148,7 @@ impl<'w> Lab<'w> {
                 }
             }
         }
+        check_descriptors(&groups, sys::descriptor_limits().map_err(|why| why.to_string())?.1)?;
         for (name, group) in groups {
             self.progress.begin(name, group.estimate());
             self.progress.show()?;
@@ -155,6 +162,28 @@ impl<'w> Lab<'w> {
         Ok(())
     }
 }
+
+/// Whether the processes may open as many descriptors as the groups need: each raises its own limit
+/// to the one that it may be raised to. Out of descriptors, a server turns subscribers away, and the
+/// lab would stop in the middle.
+fn check_descriptors(groups: &[(&str, Box<dyn Group>)], limit: u64) -> Result<(), String> {
+    let largest = groups.iter().max_by_key(|(_, group)| group.connections());
+    let Some((name, group)) = largest else { return Ok(()) };
+    let connections = group.connections();
+    let needed = (connections + DESCRIPTORS_APART) as u64;
+    if needed <= limit {
+        return Ok(());
+    }
+    Err(format!(
+        "the limit on open descriptors (RLIMIT_NOFILE) may not be raised above {limit}, and {name} \
+         needs {needed}: {connections} for connections, {DESCRIPTORS_APART} besides. Raise it: \
+         `ulimit -Hn`, or LimitNOFILE= of systemd"
+    ))
+}
+
+/// What a process opens besides: most of it is what the server puts aside for files, for its admin
+/// listener and for connections that it turns away.
+const DESCRIPTORS_APART: usize = 160;
 
 impl Progress<'_> {
     fn begin(&mut self, name: &str, estimate: Duration) {
@@ -202,7 +231,7 @@ impl Processors {
     /// # Errors
     /// As `sched_setaffinity(2)`.
     pub fn stand_aside(self) -> std::io::Result<()> {
-        crate::sys::bind_to_cpu(self.other)
+        sys::bind_to_cpu(self.other)
     }
 
     /// Whether both sides have one of their own.

@@ -87,18 +87,31 @@ pub fn run(
     run.collect(watch)
 }
 
-/// A worker needs a descriptor for each connection.
+/// A worker needs a descriptor for each connection, and the coordinator some for each worker. Both
+/// raise their limit as far as they may.
 fn check_descriptors(plan: &Plan) -> Result<(), String> {
-    let (_, limit) = sys::descriptor_limits().map_err(|error| error.to_string())?;
-    let each = plan.share(0) as u64 + DESCRIPTORS_RESERVED;
-    if each <= limit {
+    let limit = sys::set_descriptor_limit(u64::MAX).map_err(|error| error.to_string())?;
+    enough_descriptors(plan.connections as u64, plan.processes as u64, limit)
+}
+
+fn enough_descriptors(connections: u64, processes: u64, limit: u64) -> Result<(), String> {
+    let own = |processes: u64| processes * DESCRIPTORS_OF_A_WORKER + DESCRIPTORS_RESERVED;
+    let each = connections.div_ceil(processes.max(1)) + DESCRIPTORS_RESERVED;
+    let needed = each.max(own(processes));
+    if needed <= limit {
         return Ok(());
     }
-    let processes = (plan.connections as u64).div_ceil(limit - DESCRIPTORS_RESERVED);
+    let room = limit.saturating_sub(DESCRIPTORS_RESERVED).max(1);
+    let others = connections.div_ceil(room);
+    let way_out = if limit > DESCRIPTORS_RESERVED && own(others) <= limit {
+        format!("Give --processes {others}, or raise")
+    } else {
+        "Raise".into()
+    };
     Err(format!(
-        "{} connections in each process need more than the {limit} descriptors that one may have: \
-         give --processes {processes}",
-        plan.share(0)
+        "the limit on open descriptors (RLIMIT_NOFILE) may not be raised above {limit}, and \
+         {connections} connections in {processes} worker processes need {needed}. {way_out} it: \
+         `ulimit -Hn`, or LimitNOFILE= of systemd"
     ))
 }
 
@@ -386,6 +399,8 @@ impl Worker {
     }
 }
 
+/// A socket to talk to it, and the same once more for the thread that listens.
+const DESCRIPTORS_OF_A_WORKER: u64 = 2;
 /// Standard streams, control, epoll, timer, and the publisher's connection.
 const DESCRIPTORS_RESERVED: u64 = 16;
 const TICK: Duration = Duration::from_millis(100);
@@ -416,5 +431,29 @@ mod tests {
         assert_eq!(done(1, 2, [3, 3]), Some(2));
         assert_eq!(done(1, 2, [3, 3]), None, "once");
         assert_eq!(done(0, 3, [3, 0]), Some(3), "the second worker has no streams");
+    }
+
+    #[test]
+    fn what_descriptors_are_needed_is_named() {
+        let check = |connections, processes, limit, expected: Option<&str>| {
+            let found = enough_descriptors(connections, processes, limit);
+            match expected {
+                None => assert_eq!(found, Ok(())),
+                Some(words) => {
+                    let why = found.unwrap_err();
+                    let limit = format!("(RLIMIT_NOFILE) may not be raised above {limit}, ");
+                    assert!(why.contains(&limit) && why.contains(words), "{why}");
+                }
+            }
+        };
+        check(100, 1, 116, None);
+        check(100, 1, 115, Some("in 1 worker processes need 116. Give --processes 2, or"));
+        check(100, 2, 66, None);
+        check(100, 1, 64, Some("Give --processes 3, or raise it"));
+        check(10_000, 1, 64, Some("need 10016. Raise it"));
+        check(100, 30, 64, Some("in 30 worker processes need 76. Give --processes 3, or"));
+        for limit in 0..=16 {
+            check(1, 1, limit, Some("Raise it"));
+        }
     }
 }

@@ -156,6 +156,7 @@ pub struct Opened {
 /// # Errors
 /// If the socket fails.
 pub fn run(control: UnixStream) -> Result<(), String> {
+    sys::set_descriptor_limit(u64::MAX).map_err(|error| error.to_string())?;
     let mut process = Process::Idle;
     serve(control, |order| process.carry_out(order))
 }

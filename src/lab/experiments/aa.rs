@@ -132,8 +132,9 @@ impl ServerAgainstItself {
         plan(self.profile, "server", metrics, life(self.profile))
     }
 
-    fn subscribers(&self) -> usize {
-        if self.profile == Profile::Smallest { 2 } else { 200 }
+    fn setup(&self) -> Setup {
+        let subscribers = if self.profile == Profile::Smallest { 2 } else { 200 };
+        Setup { topics: vec!["t".into()], subscribers, ..Setup::default() }
     }
 }
 
@@ -146,16 +147,18 @@ impl Group for ServerAgainstItself {
         estimate(self.profile)
     }
 
+    fn connections(&self) -> usize {
+        self.setup().connections()
+    }
+
     fn run(&self, lab: &mut Lab<'_>) -> Result<Vec<Record>, Stop> {
         let mut cell = Cell::new(self.plan());
-        let topics = vec!["t".into()];
-        let setup = Setup { topics, subscribers: self.subscribers(), ..Setup::default() };
         let (pace, reader) = (Pace::Closed, Reader::Spinning);
         let run = Run { topic: 0, bursts: 20, burst: 1, pace, reader };
         let hidden = Run { bursts: 2, ..run };
         let planted = cell.plan().variants.len() - 1;
         for restart in 0..lab.method.restarts {
-            let mut rig = ServerRig::start(lab, &setup)?;
+            let mut rig = ServerRig::start(lab, &self.setup())?;
             cell.knobs(rig.server().knobs()?);
             lab.measure(&mut cell, restart, &mut |variant| {
                 if variant != planted {

@@ -119,15 +119,20 @@ struct Rigs {
     stamped: ServerRig,
 }
 
+/// Of each of the two.
+fn setup(subscribers: usize) -> Setup {
+    Setup {
+        topics: vec!["t".into()],
+        subscribers,
+        // A whole burst may leave in one visit.
+        arguments: vec!["--flush-budget-bytes", "16777216"],
+        ..Setup::default()
+    }
+}
+
 impl Rigs {
     fn start(lab: &Lab<'_>, subscribers: usize) -> Result<Rigs, String> {
-        let setup = Setup {
-            topics: vec!["t".into()],
-            subscribers,
-            // A whole burst may leave in one visit.
-            arguments: vec!["--flush-budget-bytes", "16777216"],
-            ..Setup::default()
-        };
+        let setup = setup(subscribers);
         let rigs =
             Rigs { plain: ServerRig::start(lab, &setup)?, stamped: ServerRig::start(lab, &setup)? };
         let rigs = Rigs { stamped: stamp_all(rigs.stamped)?, ..rigs };
@@ -215,6 +220,10 @@ impl Group for Subscribers {
             Profile::Quick => 100.0 * cells,
             Profile::Full => 250.0 * cells,
         })
+    }
+
+    fn connections(&self) -> usize {
+        setup(self.subscribers).connections()
     }
 
     fn run(&self, lab: &mut Lab<'_>) -> Result<Vec<Record>, Stop> {

@@ -119,6 +119,10 @@ impl Group for Latency {
         })
     }
 
+    fn connections(&self) -> usize {
+        setup(self.subscribers(), 0).connections()
+    }
+
     fn run(&self, lab: &mut Lab<'_>) -> Result<Vec<Record>, Stop> {
         let mut cells: Vec<_> = self
             .cells()
@@ -232,6 +236,10 @@ impl Group for Pile {
             Profile::Quick => 4.0,
             Profile::Full => 20.0,
         })
+    }
+
+    fn connections(&self) -> usize {
+        setup(1, RCVBUF_BYTES).connections()
     }
 
     fn run(&self, lab: &mut Lab<'_>) -> Result<Vec<Record>, Stop> {

@@ -138,6 +138,10 @@ impl Group for Fanout {
         Duration::from_secs_f64(seconds)
     }
 
+    fn connections(&self) -> usize {
+        self.setup().connections()
+    }
+
     fn run(&self, lab: &mut Lab<'_>) -> Result<Vec<Record>, Stop> {
         let mut cells: Vec<(Run, Cell)> = self
             .bursts

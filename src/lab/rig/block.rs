@@ -38,6 +38,13 @@ pub struct Setup {
     pub arguments: Vec<&'static str>,
 }
 
+impl Setup {
+    /// Connections of the server, and of the probe: the subscribers', and the publisher's.
+    pub fn connections(&self) -> usize {
+        self.topics.len() * self.subscribers + 1
+    }
+}
+
 /// What one block came to.
 #[derive(Debug)]
 pub struct Figures {

@@ -45,13 +45,66 @@ pub(super) fn subscribe(
         received.extend_from_slice(&buffer[..count]);
         let refused = received.len() > 12 && !received.starts_with(b"HTTP/1.1 200");
         if count == 0 || refused {
-            let text = String::from_utf8_lossy(&received);
-            let line = text.lines().next().unwrap_or("the connection was closed");
-            return Err(io::Error::other(format!("a subscriber was refused: {line}")));
+            return Err(io::Error::other(format!("a subscriber was refused: {}", why(&received))));
         }
     }
     socket.set_nonblocking(true)?;
     Ok(socket)
 }
 
+/// What a server that has no stream for a subscriber means. One without room answers 200 and ends the
+/// stream at once, because any other answer would end a browser's subscription for ever.
+fn why(received: &[u8]) -> String {
+    let text = String::from_utf8_lossy(received);
+    match text.lines().next() {
+        None => "the connection was closed".into(),
+        Some(line) if line.starts_with("HTTP/1.1 200") => {
+            "the server ended the stream at once, so it has no room for another connection: its \
+             limit on open descriptors (RLIMIT_NOFILE), connections_max or \
+             connections_per_address_max is reached"
+                .into()
+        }
+        Some(line) => line.into(),
+    }
+}
+
 const PATIENCE: Duration = Duration::from_secs(20);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    fn answered(answer: &'static str) -> io::Result<TcpStream> {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = std::thread::spawn(move || {
+            let (mut socket, _) = listener.accept().unwrap();
+            let mut byte = [0];
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") && socket.read(&mut byte).unwrap() > 0 {
+                request.push(byte[0]);
+            }
+            socket.write_all(answer.as_bytes()).unwrap();
+        });
+        let stream = subscribe(address, "t", 0);
+        server.join().unwrap();
+        stream
+    }
+
+    #[test]
+    fn a_refusal_says_why() {
+        let check = |answer, expected: &str| {
+            let why = answered(answer).unwrap_err().to_string();
+            assert!(why.contains(expected), "{why}");
+        };
+        check("", "the connection was closed");
+        check("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", "HTTP/1.1 404 Not Found");
+        let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+        assert!(head.len() < 100);
+        check("HTTP/1.1 200 OK\r\n\r\nretry: 1000\n", "limit on open descriptors (RLIMIT_NOFILE)");
+        let open =
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nf\r\nretry: 1000\n:\n\n\r\n";
+        assert!(answered(open).is_ok());
+    }
+}

@@ -26,6 +26,11 @@ impl Group for FanOut {
         BLOCK * blocks * Method::of(self.profile, 0).restarts
     }
 
+    fn connections(&self) -> usize {
+        // Both ends are in one process.
+        2 * self.sizes().map(|(subscribers, _)| subscribers).max().unwrap_or(0)
+    }
+
     fn run(&self, lab: &mut Lab<'_>) -> Result<Vec<Record>, Stop> {
         let mut cells: Vec<Cell> = self
             .sizes()
