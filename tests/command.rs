@@ -186,8 +186,61 @@ fn lines_of_standard_input_are_published() {
     stdin.write_all(format!("{}\nafter\nlast", "x".repeat(70_000)).as_bytes()).unwrap();
     drop(stdin);
     assert_eq!((stream.data(), stream.data()), ("after".into(), "last".into()));
-    process.expect_log("a line of more than 65536 bytes is left out");
+    process.expect_log("lines of more than 65536 bytes are left out: 1");
     process.expect_log("has ended");
+}
+
+/// A line end counts for nothing, also where it has two bytes; and the limit is the one in force.
+#[test]
+fn a_line_may_have_just_the_limit() {
+    let mut process = Process::start(&["--stdin", "lines"]);
+    let mut stream = process.subscribe("/lines");
+    let mut stdin = process.stdin();
+    let line = "x".repeat(65_536);
+    stdin.write_all(format!("{line}\r\n{line}\n").as_bytes()).unwrap();
+    assert!(stream.data() == line && stream.data() == line);
+    let patch = |bytes: usize| {
+        let body = format!("{{\"event_bytes_max\":{bytes}}}");
+        let mut client = Client::connect(process.admin.unwrap());
+        assert_eq!(client.request("PATCH", "/knobs", &[], body.as_bytes()).status, 200);
+        // Feeds are told at the end of that turn; this is answered in a later one.
+        assert_eq!(process.knob("event_bytes_max"), bytes.to_string());
+    };
+    patch(65_537);
+    // The line that is being read has the limit from before; the next one the new one.
+    stdin.write_all(format!("small\n{line}y\r\n").as_bytes()).unwrap();
+    assert!(stream.data() == "small" && stream.data() == line.clone() + "y");
+    patch(10);
+    stdin.write_all(b"small\n0123456789\r\n0123456789a\nlast\n").unwrap();
+    assert_eq!((stream.data(), stream.data()), ("small".into(), "0123456789".into()));
+    assert_eq!(stream.data(), "last");
+}
+
+/// However many lines are refused, the log has one line a second for it, with their number.
+#[test]
+fn refused_lines_are_counted() {
+    const LINES: usize = 5000;
+    let mut process = Process::start(&["--stdin", "lines", "--event-bytes-max", "3"]);
+    let mut stdin = process.stdin();
+    // The first are too long; the others get too long when their bad bytes are replaced.
+    stdin.write_all(&b"long\n".repeat(LINES)).unwrap();
+    stdin.write_all(&b"\xff\xff\n".repeat(LINES)).unwrap();
+    drop(stdin);
+    let mut log = Vec::new();
+    while !log.last().is_some_and(|line: &String| line.contains("has ended")) {
+        log.push(process.log.recv_timeout(support::PATIENCE).unwrap());
+    }
+    process.signal("-TERM");
+    assert_eq!(process.wait(), Some(0));
+    log.extend(process.log.iter());
+    let counts = |text: &str| -> Vec<usize> {
+        let rests = log.iter().filter_map(|line| line.split_once(text));
+        rests.map(|(_, rest)| rest.split(',').next().unwrap().parse().unwrap()).collect()
+    };
+    let left_out = counts("lines of more than 3 bytes are left out: ");
+    assert_eq!((left_out[0], left_out.iter().sum()), (1, LINES), "{left_out:?}");
+    assert_eq!(counts("events of feeds are refused: ")[0], 1);
+    assert!(log.len() < 200, "{} lines of the log", log.len());
 }
 
 /// A feed that is faster than the readers waits; nothing is lost to a prompt reader.

@@ -52,8 +52,7 @@ pub fn run(matches: &ArgMatches) -> Result<(), Failure> {
     if let Err(error) = pushv::sys::set_descriptor_limit(u64::MAX) {
         log::warn!("the limit on descriptors stays as it is: {error}");
     }
-    let (demo, stdin, line_bytes_max) =
-        (config.demo, config.stdin.clone(), config.limits.event_bytes_max);
+    let (demo, stdin) = (config.demo, config.stdin.clone());
     let failed = |error: io::Error| match error.kind() {
         io::ErrorKind::InvalidInput => Failure::Usage(error.to_string()),
         _ => Failure::Failed(error.to_string()),
@@ -66,7 +65,7 @@ pub fn run(matches: &ArgMatches) -> Result<(), Failure> {
         feed::start(Clock, reactor.handle()).map_err(failed)?;
     }
     if let Some(topic) = stdin {
-        let lines = Lines::new(io::BufReader::new(io::stdin()), &topic, line_bytes_max);
+        let lines = Lines::new(io::BufReader::new(io::stdin()), &topic);
         feed::start(lines, reactor.handle()).map_err(failed)?;
     }
     service::notify("READY=1");

@@ -11,9 +11,11 @@
 //! * [`survey`]: all streams at one moment.
 //! * [`stamps`]: how long single writes take to be sent and acknowledged.
 //! * [`usage`]: what the whole process has used.
+//! * [`complaints`]: one line of the log for what happens again and again.
 //! * [`outlet`]: log lines that never wait for their reader.
 //! * `metrics`: all of it as OpenMetrics text (feature `admin`).
 
+pub mod complaints;
 pub mod counters;
 pub mod histogram;
 pub mod ladder;

@@ -13,6 +13,7 @@
 //!
 //! The socket is behind [`Queue`], so that the simulated world goes through this too.
 
+use crate::observe::complaints::Complaints;
 use crate::observe::counters::Counters;
 use crate::server::Door;
 use std::io::{self, ErrorKind};
@@ -43,8 +44,7 @@ pub(crate) struct Acceptor<Q> {
     accepted: usize,
     /// No use to try before then.
     stalled_until_ns: Option<u64>,
-    /// When it was last said in the log that accepting fails.
-    complained_ns: Option<u64>,
+    complaints: Complaints,
 }
 
 impl<Q: Queue> Acceptor<Q> {
@@ -55,7 +55,7 @@ impl<Q: Queue> Acceptor<Q> {
             ready: false,
             accepted: 0,
             stalled_until_ns: None,
-            complained_ns: None,
+            complaints: Complaints::default(),
         }
     }
 
@@ -143,11 +143,10 @@ impl<Q: Queue> Acceptor<Q> {
         None
     }
 
-    /// Says why nobody is let in, now and then: it may be tried a hundred times a second.
+    /// Says why no connection is accepted, now and then: it may be tried a hundred times a second.
     fn complain(&mut self, now_ns: u64, error: &io::Error) {
-        if self.complained_ns.is_none_or(|before_ns| now_ns - before_ns >= COMPLAIN_EVERY_NS) {
-            self.complained_ns = Some(now_ns);
-            log::warn!("accept ({:?}): {error}", self.door);
+        if let Some(times) = self.complaints.note(now_ns) {
+            log::warn!("accept ({:?}): {error} ({times} times)", self.door);
         }
     }
 
@@ -181,5 +180,4 @@ fn is_of_the_connection(error: &io::Error) -> bool {
     interrupted || matches!(error.raw_os_error(), Some(libc::ECONNABORTED | libc::EPROTO))
 }
 
-const COMPLAIN_EVERY_NS: u64 = 1_000_000_000;
 const RETRY_AFTER_NS: u64 = 10_000_000;

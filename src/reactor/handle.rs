@@ -9,7 +9,7 @@ use crate::server::OwnedEvent;
 use mio::{Registry, Token, Waker};
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 /// Something that the reactor is asked to do.
@@ -35,9 +35,15 @@ pub struct Handle {
     events: SyncSender<OwnedEvent>,
     waker: Arc<Waker>,
     woken: Arc<AtomicBool>,
+    event_bytes_max: Arc<AtomicUsize>,
 }
 
 impl Handle {
+    /// How many bytes the data of an event may have, as the reactor's configuration says now.
+    pub fn event_bytes_max(&self) -> usize {
+        self.event_bytes_max.load(Ordering::Relaxed)
+    }
+
     /// Hands over a command.
     ///
     /// # Errors
@@ -80,9 +86,15 @@ pub(super) struct Inbox {
     woken: Arc<AtomicBool>,
     /// Events may be waiting for which no wake-up is to be expected.
     more_events: bool,
+    event_bytes_max: Arc<AtomicUsize>,
 }
 
 impl Inbox {
+    /// Tells the feeds how many bytes the data of an event may have.
+    pub(super) fn set_event_bytes_max(&self, bytes: usize) {
+        self.event_bytes_max.store(bytes, Ordering::Relaxed);
+    }
+
     /// The next command, if any.
     pub(super) fn command(&mut self) -> Option<Command> {
         if self.woken.swap(false, Ordering::AcqRel) {
@@ -104,13 +116,25 @@ impl Inbox {
     }
 }
 
-pub(super) fn channel(registry: &Registry, token: Token) -> io::Result<(Inbox, Handle)> {
+pub(super) fn channel(
+    registry: &Registry,
+    token: Token,
+    event_bytes_max: usize,
+) -> io::Result<(Inbox, Handle)> {
     let (command_sender, commands) = sync_channel(COMMANDS_MAX);
     let (event_sender, events) = sync_channel(EVENTS_MAX);
     let woken = Arc::new(AtomicBool::new(false));
     let waker = Arc::new(Waker::new(registry, token)?);
-    let inbox = Inbox { commands, events, woken: Arc::clone(&woken), more_events: false };
-    let handle = Handle { commands: command_sender, events: event_sender, waker, woken };
+    let event_bytes_max = Arc::new(AtomicUsize::new(event_bytes_max));
+    let inbox = Inbox {
+        commands,
+        events,
+        woken: Arc::clone(&woken),
+        more_events: false,
+        event_bytes_max: Arc::clone(&event_bytes_max),
+    };
+    let (commands, events) = (command_sender, event_sender);
+    let handle = Handle { commands, events, waker, woken, event_bytes_max };
     Ok((inbox, handle))
 }
 

@@ -21,6 +21,7 @@ pub(crate) mod turn;
 pub use handle::{Command, Gone, Handle};
 
 use crate::config::{Config, knobs};
+use crate::observe::complaints::Complaints;
 use crate::server::{Door, Server};
 use crate::sys;
 use acceptor::Acceptor;
@@ -44,6 +45,8 @@ pub struct Reactor {
     doorbells: Vec<Doorbell>,
     inbox: Inbox,
     handle: Handle,
+    /// About events of feeds that are refused.
+    complaints: Complaints,
     /// The segment size that the listeners were given.
     maxseg_bytes: u32,
 }
@@ -86,12 +89,14 @@ impl Reactor {
         if let Some(socket) = sockets.first() {
             return Err(invalid(format!("{socket:?} is bound where nothing is to listen")));
         }
-        let (inbox, handle) = handle::channel(poll.registry(), WAKER)?;
+        let (inbox, handle) =
+            handle::channel(poll.registry(), WAKER, config.limits.event_bytes_max)?;
         let ceiling = descriptors::connections_ceiling()?;
         let maxseg_bytes = config.delivery.socket.maxseg_bytes;
         let server = Server::new(config, Kernel, ceiling, kernel::random());
         let turns = Turns::new(server, acceptors);
-        Ok(Reactor { poll, turns, doorbells: Vec::new(), inbox, handle, maxseg_bytes })
+        let (doorbells, complaints) = (Vec::new(), Complaints::default());
+        Ok(Reactor { poll, turns, doorbells, inbox, handle, complaints, maxseg_bytes })
     }
 
     /// The addresses that the public listener is bound to.
@@ -206,12 +211,19 @@ impl Reactor {
         while let Some(command) = self.inbox.command() {
             self.obey(command);
         }
-        let Reactor { turns, inbox, .. } = self;
+        let Reactor { turns, inbox, complaints, .. } = self;
+        let now_ns = turns.server.now_ns();
+        inbox.set_event_bytes_max(turns.server.config().limits.event_bytes_max);
         turns.publish(
             || inbox.event(),
             |event, published| {
-                if let Err(why) = published {
-                    log::warn!("a feed's event for topic {:?} is refused: {why}", event.topic);
+                if let Err(why) = published
+                    && let Some(count) = complaints.note(now_ns)
+                {
+                    let topic = &event.topic;
+                    log::warn!(
+                        "events of feeds are refused: {count}, the last for topic {topic:?}: {why}"
+                    );
                 }
             },
         );
