@@ -70,9 +70,10 @@ fn exhaust(connects: usize) -> Result<String, String> {
     // Descriptors become free again.
     drop(crowd);
     server.settle_at(descriptors)?;
-    let (begun, mut late) = (Instant::now(), Reader::new(server.public, "t"));
+    let (begun, before) = (Instant::now(), server.metric("turns_total"));
+    let mut late = Reader::new(server.public, "t");
     late.open()?;
-    let after_close = begun.elapsed();
+    let (after_close, turns) = (begun.elapsed(), server.metric("turns_total") - before);
     // And once more, by raising the limit while somebody waits.
     limit_descriptors(&server, 4096)?;
     let begun = Instant::now();
@@ -80,8 +81,10 @@ fn exhaust(connects: usize) -> Result<String, String> {
     more.iter_mut().try_for_each(Reader::open)?;
     let after_raise = begun.elapsed();
     let slowest = after_close.max(after_raise);
-    if share > 10.0 || slowest > Duration::from_secs(1) || late.broken > 0 {
-        return Err(format!("{share:.1} % of a processor, {slowest:?} until one is let in"));
+    // It tries again every 10 ms. A second of that has a hundred turns, and the sweep's beside them;
+    // how long they take is the machine's affair.
+    if share > 10.0 || turns > 150 || late.broken > 0 {
+        return Err(format!("{share:.1} % of a processor, {turns} turns until one is let in"));
     }
     drop((late, more));
     server.settle_at(descriptors)?;

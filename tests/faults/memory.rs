@@ -132,7 +132,7 @@ impl Drop for Ceiling {
     fn drop(&mut self) {
         // The process may have to end first.
         let gone = || fs::remove_dir(&self.folder).is_ok();
-        let _remains = super::server::until(Duration::from_secs(2), gone);
+        let _remains = super::server::until(Duration::from_secs(10), gone);
     }
 }
 

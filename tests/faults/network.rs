@@ -154,10 +154,16 @@ impl Scene {
         self.bad.iter_mut().try_for_each(read)
     }
 
-    /// Waits until the server has given up those on the bad link; gives how long that took.
-    fn lose(&mut self) -> Result<Duration, String> {
-        let (begun, staying) = (Instant::now(), self.server.descriptors() - self.bad.len());
-        let gone = until(Duration::from_secs(15), || self.server.descriptors() <= staying);
+    /// The server's descriptors when those on the bad link are gone.
+    fn without_the_bad(&self) -> usize {
+        self.server.descriptors() - self.bad.len()
+    }
+
+    /// Waits until the server has given up those on the bad link, and only `staying` descriptors are
+    /// open; gives how long that took.
+    fn lose(&mut self, staying: usize) -> Result<Duration, String> {
+        let begun = Instant::now();
+        let gone = until(PATIENCE, || self.server.descriptors() <= staying);
         gone.map_err(|()| format!("{} are still open", self.server.descriptors() - staying))?;
         Ok(begun.elapsed())
     }
@@ -177,9 +183,10 @@ fn vanish(links: &Links, count: usize) -> Result<String, String> {
     let mut scene = links.serve(count, 1500)?;
     scene.publish(0..5)?;
     scene.catch_up(0..5)?;
+    let staying = scene.without_the_bad();
     server::run("ip", &["link", "set", "bad", "down"])?;
     scene.publish(5..25)?;
-    let took = scene.lose();
+    let took = scene.lose(staying);
     server::run("ip", &["link", "set", "bad", "up"])?;
     let took = took?;
     scene.resume(5..25)?;
@@ -192,9 +199,10 @@ fn dropped(links: &Links, count: usize) -> Result<String, String> {
     scene.catch_up(0..5)?;
     // What they send arrives, which is acknowledgements and no more.
     let rule = |action| ["-t", "filter", action, "OUTPUT", "-o", "bad-s", "-j", "DROP"];
+    let staying = scene.without_the_bad();
     links.there("iptables", &rule("-A"))?;
     // Nothing is published: it is the heartbeat that finds out.
-    let took = scene.lose();
+    let took = scene.lose(staying);
     links.there("iptables", &rule("-D"))?;
     let took = took?;
     scene.publish(5..25)?;

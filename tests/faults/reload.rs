@@ -7,7 +7,6 @@ use super::reader::Reader;
 use super::server::{PATIENCE, Server, until};
 use super::table::Row;
 use std::path::PathBuf;
-use std::time::Duration;
 
 pub fn run(_: Scale) -> Vec<Row> {
     vec![
@@ -53,14 +52,12 @@ fn without_descriptors() -> Result<String, String> {
     // Those that are open stay so; no further one can be had.
     limit_descriptors(&server, 3)?;
     file.write("heartbeat_ms = 70000");
-    let threads = server.status("Threads");
     server.signal("HUP");
     // The thread that reads the file comes and goes; the stream goes on all the while.
     for nth in 1..=20u8 {
         publisher.publish("t", &nth.to_string(), nth.to_string().as_bytes())?;
-        std::thread::sleep(Duration::from_millis(10));
     }
-    until(PATIENCE, || server.status("Threads") == threads).map_err(|()| "it goes on reading")?;
+    server.wait_to_say("the configuration stays as it is")?;
     limit_descriptors(&server, 4096)?;
     file.write("heartbeat_ms = 80000");
     server.signal("HUP");
@@ -89,22 +86,12 @@ fn wake_fails(error: &str) -> Result<String, String> {
         ["strace", "-D", "-f", "--seccomp-bpf", "-o", "/dev/null", "-e", "trace=write", "-e"];
     let wrapper = [&wrapper[..], &[&inject, "-e", "signal=none", "--"]].concat();
     let started = Server::start_under(&wrapper, &["--config", file.path(), "--log", "info"]);
-    let mut server = started.map_err(|refused| format!("{refused:?}"))?;
+    let server = started.map_err(|refused| format!("{refused:?}"))?;
     file.write("heartbeat_ms = 70000");
-    let threads = server.status("Threads");
     server.signal("HUP");
-    let _may_be_over = until(Duration::from_secs(1), || server.status("Threads") > threads);
-    until(PATIENCE, || server.status("Threads") == threads).map_err(|()| "it goes on reading")?;
-    std::thread::sleep(Duration::from_millis(300));
-    server.signal("TERM");
-    let (status, says) = server.end(PATIENCE)?;
-    let at = |what: &str| says.lines().position(|line| line.contains(what));
-    match (at("knobs changed"), at("draining")) {
-        (Some(adopted), Some(drained)) if adopted < drained && status.success() => {
-            Ok("unnoticed".into())
-        }
-        _ => Err(format!("not adopted before the next signal came: {says}")),
-    }
+    server.wait_to_say("knobs changed").map_err(|why| format!("not adopted: {why}"))?;
+    server.drain()?;
+    Ok("unnoticed".into())
 }
 
 /// A signal's handler writes a byte to a socket, and the call that reads it is interrupted.

@@ -3,7 +3,8 @@
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::SocketAddr;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -15,8 +16,39 @@ pub struct Server {
     child: Child,
     pub public: SocketAddr,
     pub admin: SocketAddr,
-    /// Collects what it says on standard error.
-    says: Option<JoinHandle<String>>,
+    says: Says,
+}
+
+/// What it has said on standard error so far, and the thread that listens to it.
+struct Says {
+    text: Arc<Mutex<String>>,
+    listener: Option<JoinHandle<()>>,
+}
+
+impl Says {
+    fn listen(mut errors: std::process::ChildStderr) -> Says {
+        let text = Arc::new(Mutex::new(String::new()));
+        let heard = Arc::clone(&text);
+        let listener = std::thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            while let Ok(count @ 1..) = errors.read(&mut bytes) {
+                *heard.lock().unwrap() += &String::from_utf8_lossy(&bytes[..count]);
+            }
+        });
+        Says { text, listener: Some(listener) }
+    }
+
+    fn so_far(&self) -> String {
+        self.text.lock().unwrap().clone()
+    }
+
+    /// All of it, when the process has ended.
+    fn finish(&mut self) -> String {
+        if let Some(listener) = self.listener.take() {
+            listener.join().unwrap();
+        }
+        self.so_far()
+    }
 }
 
 /// It did not start, and said why.
@@ -51,12 +83,7 @@ impl Server {
         }
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{}: {error}", all[0]));
-        let mut errors = child.stderr.take().unwrap();
-        let says = std::thread::spawn(move || {
-            let mut bytes = Vec::new();
-            let _until_the_end = errors.read_to_end(&mut bytes);
-            String::from_utf8_lossy(&bytes).into_owned()
-        });
+        let mut says = Says::listen(child.stderr.take().unwrap());
         let (sender, addresses) = mpsc::channel();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         std::thread::spawn(move || {
@@ -65,12 +92,18 @@ impl Server {
                 let _nobody_waits = address.map(|address| sender.send(address));
             }
         });
-        let next = || addresses.recv_timeout(PATIENCE).ok()?.parse().ok();
+        let mut next = || -> Option<SocketAddr> {
+            let address = addresses.recv_timeout(PATIENCE);
+            if address == Err(RecvTimeoutError::Timeout) {
+                let _neither_listens_nor_ends = child.kill();
+            }
+            address.ok()?.parse().ok()
+        };
         match (next(), next()) {
-            (Some(public), Some(admin)) => Ok(Server { child, public, admin, says: Some(says) }),
+            (Some(public), Some(admin)) => Ok(Server { child, public, admin, says }),
             _ => {
                 let status = child.wait().unwrap();
-                Err(Refused { status, says: says.join().unwrap() })
+                Err(Refused { status, says: says.finish() })
             }
         }
     }
@@ -95,7 +128,7 @@ impl Server {
     /// How many it has instead.
     pub fn settle_at(&self, descriptors: usize) -> Result<(), String> {
         let what = || format!("{} descriptors are open, not {descriptors}", self.descriptors());
-        until(Duration::from_secs(5), || self.descriptors() <= descriptors).map_err(|()| what())
+        until(PATIENCE, || self.descriptors() <= descriptors).map_err(|()| what())
     }
 
     /// The processor time that its reactor has used (`/proc/PID/schedstat`).
@@ -118,6 +151,18 @@ impl Server {
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
         let first = line.and_then(|value| value.split_whitespace().next()?.parse().ok());
         first.unwrap_or(0)
+    }
+
+    /// Bytes in the send queues of its public connections, sent or not (`/proc/net/tcp`, proc(5)).
+    pub fn send_queues(&self) -> u64 {
+        let local = format!(":{:04X}", self.public.port());
+        let text = self.proc("net/tcp");
+        let of_line = |line: &str| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            let (queued, _received) = fields.get(4)?.split_once(':')?;
+            fields[1].ends_with(&local).then(|| u64::from_str_radix(queued, 16).ok())?
+        };
+        text.lines().filter_map(of_line).sum()
     }
 
     fn proc(&self, name: &str) -> String {
@@ -153,6 +198,15 @@ impl Server {
             .map_err(|()| format!("{name} is {}, not {at_least}", self.metric(name)))
     }
 
+    /// Waits until it has said `what` on standard error.
+    ///
+    /// # Errors
+    /// What it has said instead.
+    pub fn wait_to_say(&self, what: &str) -> Result<(), String> {
+        until(PATIENCE, || self.says.so_far().contains(what))
+            .map_err(|()| format!("it does not say {what:?}: {}", self.says.so_far()))
+    }
+
     /// Whether it has not ended.
     pub fn lives(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
@@ -165,7 +219,7 @@ impl Server {
     pub fn end(&mut self, patience: Duration) -> Result<(ExitStatus, String), String> {
         until(patience, || !self.lives()).map_err(|()| "the server goes on".to_owned())?;
         let status = self.child.wait().map_err(|error| error.to_string())?;
-        Ok((status, self.says.take().map_or(String::new(), |says| says.join().unwrap())))
+        Ok((status, self.says.finish()))
     }
 
     /// Has it drain, and demands that it ends well and without complaints.
