@@ -5,7 +5,7 @@
 mod support;
 
 use pushv::reactor::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use support::{Client, Server, Subscriber};
 
 #[test]
@@ -56,10 +56,19 @@ fn streams_end_in_order_at_their_age() {
 }
 
 /// The timeout is about progress: a reader that takes a little now and then is slow, not stalled.
+///
+/// On a busy machine this reader may itself stand still for too long. Then it is tried again with
+/// more time.
 #[test]
 fn a_stalled_reader_is_cut_and_a_slow_one_is_not() {
+    let was_slow_enough = [400, 4000, 40_000].into_iter().any(only_the_stalled_one_is_cut);
+    assert!(was_slow_enough, "the slow reader was not served for a tenth of the time");
+}
+
+/// `false` if the slow reader has itself waited for long.
+fn only_the_stalled_one_is_cut(timeout_ms: u64) -> bool {
     let server = Server::start(&[
-        ("stall_timeout_ms", "400"),
+        ("stall_timeout_ms", &timeout_ms.to_string()),
         ("so_sndbuf_bytes", "2048"),
         ("tcp_user_timeout_ms", "0"),
     ]);
@@ -68,17 +77,24 @@ fn a_stalled_reader_is_cut_and_a_slow_one_is_not() {
     let body = "data: some longish text that fills the buffers soon\n\n".repeat(4000);
     let media = [("Content-Type", "text/event-stream")];
     server.connect().request("POST", "/events/a", &media, body.as_bytes());
-    let mut seen = 0;
-    while server.metric("closes_total{reason=\"stalled\"}") == 0 {
-        slow.data();
+    let stalled = || server.metric("closes_total{reason=\"stalled\"}");
+    let (mut seen, mut last, mut longest_ms) = (0, Instant::now(), 0);
+    while stalled() == 0 && seen < 4000 && slow.next().is_some() {
         seen += 1;
-        assert!(seen < 4000, "the stalled reader is not cut");
+        std::thread::sleep(Duration::from_millis(timeout_ms / 400)); // the pace
+        longest_ms = longest_ms.max(last.elapsed().as_millis() as u64);
+        last = Instant::now();
     }
+    if longest_ms > timeout_ms / 10 {
+        return false;
+    }
+    assert!((1..4000).contains(&seen), "the stalled reader is not cut, behind event {seen}");
     while seen < 4000 {
         slow.data();
         seen += 1;
     }
-    assert_eq!(server.metric("closes_total{reason=\"stalled\"}"), 1);
+    assert_eq!(stalled(), 1);
+    true
 }
 
 #[test]
@@ -98,7 +114,7 @@ fn topics_that_nobody_uses_are_forgotten() {
 /// under way is answered and delivered; nothing new is begun.
 #[test]
 fn a_drain_loses_nothing() {
-    let server = Server::start(&[("drain_ms", "8000")]);
+    let server = Server::start(&[("drain_ms", "3600000")]);
     let mut readers: Vec<Subscriber> = (0..30).map(|_| server.subscribe("/a")).collect();
     let mut idle = server.connect();
     assert_eq!(idle.request("GET", "/readyz", &[], b"").status, 200);
@@ -150,9 +166,11 @@ fn what_cannot_be_drained_is_cut_at_the_deadline() {
     let body = "data: some longish text that fills the buffers soon\n\n".repeat(4000);
     let media = [("Content-Type", "text/event-stream")];
     server.connect().request("POST", "/events/a", &media, body.as_bytes());
+    (0..4000).for_each(|_| drop(prompt.data()));
+    server.publish("a", "last");
     let begun = Instant::now();
     server.handle.send(Command::Drain).unwrap();
-    assert_eq!(prompt.rest().len(), 4000);
+    assert_eq!((prompt.data(), prompt.next()), ("last".into(), None));
     assert!(prompt.ended, "the prompt reader's stream has ended in order");
     half.expect_end();
     server.join();
@@ -180,9 +198,20 @@ fn a_drain_can_be_watched_from_its_beginning_to_its_end() {
     half.send("Expect: 100-continue\r\n\r\n");
     half.take_through(b"100 Continue\r\n\r\n"); // from now on it holds the drain up
     server.handle.send(Command::Drain).unwrap();
-    // Each question is asked over a connection of its own.
-    while server.admin_get("/readyz").status != 503 {}
-    assert!(server.admin_get("/metrics").text().ends_with("# EOF\n"));
+    // Each question is asked over a connection of its own. A drain closes connections that wait for
+    // a request, which may be on its way: then it is asked again.
+    let ask = |path: &str| {
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        let answers = std::iter::repeat_with(|| {
+            let mut client = Client::connect(server.admin);
+            client.try_send(&request);
+            String::from_utf8(client.rest()).unwrap()
+        });
+        answers.into_iter().find(|answer| !answer.is_empty()).unwrap()
+    };
+    while !ask("/readyz").starts_with("HTTP/1.1 503 ") {}
+    assert!(ask("/metrics").ends_with("# EOF\n"));
     half.send("last");
     assert_eq!(half.answer().status, 200);
     drop(half);

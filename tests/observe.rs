@@ -335,9 +335,10 @@ fn a_peer_that_has_vanished_is_reaped() {
         if let Err(error) = own {
             return skip(&format!("needs a network of its own: {error}"));
         }
+        // It is not reaped before it was looked at.
         let server = Server::start(&[
             ("heartbeat_ms", "100"),
-            ("stall_timeout_ms", "1500"),
+            ("stall_timeout_ms", "0"),
             ("observe_ms", "50"),
         ]);
         let mut staying = server.subscribe("/a");
@@ -356,6 +357,7 @@ fn a_peer_that_has_vanished_is_reaped() {
         }
         let gone = server.wait_for_stream(&client, |stream| stream["verdict"] == "peer_gone");
         assert!(gone["blocked_ms"].is_null(), "no write has failed: {gone:#}");
+        assert_eq!(server.patch_knobs("", r#"{"stall_timeout_ms":1500}"#).status, 200);
         server.wait_for(r#"closes_total{reason="unacknowledged"}"#, 1);
         assert_eq!(server.metric("streams"), 1, "the other one stays");
         server.publish("a", "still here");

@@ -5,7 +5,6 @@ use crate::scene::Scene;
 use crate::support::Client;
 use crate::table::{chunked, ends_in_order, post};
 use std::io::ErrorKind;
-use std::time::{Duration, Instant};
 
 fn requests() -> [Vec<u8>; 2] {
     [post("Content-Length: 5", "hello"), chunked("5;x\r\nhello\r\n0\r\nT: u\r\n\r\n")]
@@ -28,14 +27,14 @@ fn every_prefix() {
             (prefix, client)
         })
         .collect();
+    // Twice, so that what it has to say of them has been said.
     scene.catches_up();
-    let until = Instant::now() + Duration::from_millis(500);
+    scene.catches_up();
     for (prefix, client) in &clients {
-        let left = until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
-        client.socket.set_read_timeout(Some(left)).expect("set");
+        client.socket.set_nonblocking(true).expect("set");
         let error = client.socket.peek(&mut [0; 1]).expect_err("nothing comes");
         assert_eq!(error.kind(), ErrorKind::WouldBlock, "{:?}", prefix.escape_ascii().to_string());
-        client.socket.set_read_timeout(Some(crate::support::PATIENCE)).expect("set");
+        client.socket.set_nonblocking(false).expect("set");
     }
     scene.patch("{\"head_timeout_ms\":100,\"body_timeout_ms\":100}");
     for (prefix, client) in &mut clients {
@@ -114,51 +113,5 @@ fn the_end_behind_a_request() {
         scene.metric("closes_total{reason=\"peer_reset\"}") == resets + plain.len() as u64 - 1
     });
     assert_eq!(scene.published("a"), published);
-    scene.end();
-}
-
-/// An old client sends an empty line behind a body (RFC 9112 §2.2), and its next request later. The
-/// deadline of that head runs from the head's first byte, not from the empty line.
-#[test]
-fn an_empty_line_begins_no_head() {
-    let scene = Scene::start(&[("head_timeout_ms", "2000"), ("idle_timeout_ms", "60000")]);
-    let mut client = scene.connect();
-    client.send([&post("Content-Length: 1", "x")[..], b"\r\n"].concat());
-    assert_eq!(client.answer().status, 200);
-    // Time must pass, which is the point: more than the deadline.
-    client.socket.set_read_timeout(Some(Duration::from_millis(2_500))).expect("set");
-    assert!(client.socket.peek(&mut [0; 1]).is_err(), "it is not told off");
-    client.socket.set_read_timeout(Some(crate::support::PATIENCE)).expect("set");
-    client.send("GET /healthz HTTP/1.1\r\n");
-    // A round of the sweep, which looks eight times within the shortest deadline.
-    client.socket.set_read_timeout(Some(Duration::from_millis(500))).expect("set");
-    assert!(client.socket.peek(&mut [0; 1]).is_err(), "its time has only begun");
-    client.socket.set_read_timeout(Some(crate::support::PATIENCE)).expect("set");
-    client.send("Host: h\r\n\r\n");
-    assert_eq!(client.answer().status, 200);
-    drop(client);
-    scene.end();
-}
-
-/// Requests that were read and wait for earlier answers to be taken are not late: it is the server
-/// that lets them wait.
-#[test]
-fn a_request_that_must_wait_is_not_late() {
-    let scene = Scene::start(&[("so_sndbuf_bytes", "16384"), ("head_timeout_ms", "1000")]);
-    let mut client = Client::connect_narrow(scene.public);
-    let posts = 1500;
-    let mut sender =
-        Client { socket: client.socket.try_clone().expect("cloned"), received: vec![] };
-    let requests = post("Content-Length: 5", "hello").repeat(posts);
-    let sending = std::thread::spawn(move || sender.send(requests));
-    scene.wait_until("answers pile up", || scene.metric("private_bytes") >= 64 << 10);
-    // More than twice the deadline, in which the client takes nothing.
-    std::thread::sleep(Duration::from_millis(2_500));
-    for nth in 0..posts {
-        let answer = client.answer();
-        assert_eq!((answer.status, answer.json("count")), (200, "1".into()), "answer {nth}");
-    }
-    sending.join().expect("sent");
-    drop(client);
     scene.end();
 }

@@ -4,17 +4,22 @@
 
 use crate::scene::Scene;
 use crate::support::{Client, Subscriber};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Publishes numbers to the topic `a`, about a thousand a second, while `body` runs.
-fn while_publishing(scene: &Scene, body: impl FnOnce()) {
-    let stop = AtomicBool::new(false);
+/// Publishes numbers to the topic `a`, about a thousand a second, while `body` runs, but none that
+/// is `lead` or more above the number that `body` has put down as seen.
+fn while_publishing(scene: &Scene, lead: u64, body: impl FnOnce(&AtomicU64)) {
+    let (stop, seen) = (AtomicBool::new(false), AtomicU64::new(0));
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let mut publisher = scene.connect();
             let mut nth: u64 = 0;
             while !stop.load(Ordering::Relaxed) {
+                if nth >= seen.load(Ordering::Relaxed).saturating_add(lead) {
+                    std::thread::sleep(Duration::from_micros(100));
+                    continue;
+                }
                 let data = nth.to_string();
                 let answer = publisher.request("POST", "/events/a", &[], data.as_bytes());
                 assert_eq!(answer.status, 200);
@@ -22,7 +27,7 @@ fn while_publishing(scene: &Scene, body: impl FnOnce()) {
                 std::thread::sleep(Duration::from_micros(700));
             }
         });
-        let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body));
+        let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| body(&seen)));
         stop.store(true, Ordering::Relaxed);
         if let Err(panic) = ended {
             std::panic::resume_unwind(panic);
@@ -75,7 +80,8 @@ fn resume(scene: &Scene, ids: &[&[u8]]) -> Subscriber {
 #[test]
 fn every_position_that_can_be_asked_for() {
     let scene = Scene::start(&[("log_events_max", "400")]);
-    while_publishing(&scene, || {
+    // Fewer than the log retains, so that what was just seen is there, however late it is asked for.
+    while_publishing(&scene, 300, |seen| {
         let mut first = scene.subscribe("/a", &[]);
         let (evicted, evicted_id) = number(&mut first);
         goes_on(&mut first, Some(evicted));
@@ -85,6 +91,8 @@ fn every_position_that_can_be_asked_for() {
         assert_eq!(stream.field("Pushv-Resumed-From"), Some(&*id));
         goes_on(&mut stream, Some(known));
 
+        // From here on it publishes as fast as it can.
+        seen.store(u64::MAX, Ordering::Relaxed);
         scene.wait_until("the first event is evicted", || {
             scene.metric("events_evicted_total") > evicted + 1
         });
@@ -196,7 +204,7 @@ fn a_position_in_the_query() {
 #[test]
 fn a_thousand_seams() {
     let scene = Scene::start(&[]);
-    while_publishing(&scene, || {
+    while_publishing(&scene, 5000, |seen| {
         let mut last: Option<(u64, String)> = None;
         for round in 0..1000 {
             let mut stream = match &last {
@@ -211,6 +219,7 @@ fn a_thousand_seams() {
                 let expected = last.as_ref().map_or(next, |(before, _)| before + 1);
                 assert_eq!(next, expected, "round {round}");
                 last = Some((next, id));
+                seen.store(next, Ordering::Relaxed);
             }
             if round % 2 == 0 {
                 stream.client.reset();

@@ -165,6 +165,23 @@ impl Server {
         text.lines().filter_map(of_line).sum()
     }
 
+    /// Stops it while it waits for events, as it does when it sleeps. In the middle of a turn, its
+    /// idea of the time would be that of before.
+    pub fn stop_between_turns(&self) {
+        let state = |letter: &str| self.proc("stat").contains(&format!(") {letter} "));
+        // The number of the call that it is in; `running` if it is in none (proc_pid_syscall(5)).
+        let call = || self.proc("syscall").split(' ').next().map(str::to_owned);
+        let sleeps_in = std::iter::repeat_with(call).find(|_| state("S"));
+        loop {
+            self.signal("STOP");
+            while !state("T") {}
+            if Some(call()) == sleeps_in {
+                return;
+            }
+            self.signal("CONT");
+        }
+    }
+
     fn proc(&self, name: &str) -> String {
         std::fs::read_to_string(format!("/proc/{}/{name}", self.pid())).unwrap_or_default()
     }

@@ -189,7 +189,10 @@ pub fn controls(_: Scale) -> Vec<Row> {
 /// A call in the middle of the streams is not made, and said to have taken all it was offered:
 /// what checks the streams must see that an event is missing.
 fn bytes_vanish(fault: &Fault) -> Result<String, String> {
-    match lie(fault, |length| format!("retval={length}")) {
+    // A call that was offered more is one that has no room for the rest: the other lie.
+    let is_it = |seen: &Result<Seen, String>| !seen.as_ref().is_ok_and(waited_for_room);
+    let mut tries = (0..ATTEMPTS).map(|_| lie(fault, |length| format!("retval={length}")));
+    match tries.find(is_it).unwrap_or(Err("each call was offered more".into())) {
         Err(why) if why.starts_with("a malformed stream") || why.starts_with("the event") => {
             Ok(format!("the checker says: {why}"))
         }
@@ -202,13 +205,18 @@ fn bytes_vanish(fault: &Fault) -> Result<String, String> {
 fn no_room(fault: &Fault, what: &str) -> Result<String, String> {
     let seen = lie(fault, |_| what.into())?;
     let wait_s = seen.longest_wait.as_secs_f64();
-    match wait_s >= 0.9 && seen.broken == 1 {
+    match waited_for_room(&seen) {
         true => Ok(format!(
             "the stream waits for room that is not announced; after {wait_s:.1} s the stall \
              timeout closes the connection, which resumes"
         )),
         false => Err(format!("no stall: {seen:?}")),
     }
+}
+
+/// The stall timeout has closed one connection.
+fn waited_for_room(seen: &Seen) -> bool {
+    seen.longest_wait.as_secs_f64() >= 0.9 && seen.broken == 1
 }
 
 /// Lies about a call that sends an event. `what` says what strace is to do with it, by the number
