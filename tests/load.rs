@@ -10,8 +10,8 @@ mod support;
 
 use run::{fails, good, load, report, text};
 use serde_json::Value;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -267,119 +267,6 @@ impl Drop for Nginx {
     }
 }
 
-/// What goes wrong with one event.
-#[derive(Clone, Copy, PartialEq, Debug)]
-enum Fault {
-    None,
-    Drop,
-    DropAll,
-    Repeat,
-    Swap,
-    Alter,
-    /// The connection is closed in the middle of its chunk.
-    Cut,
-    /// Its chunk's size is no number.
-    BadSize,
-    /// Its chunk does not end where it says.
-    WrongSize,
-}
-
-/// A hub that does wrong by event number 20.
-fn wrong_server(fault: Fault) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    let subscribers: Arc<Mutex<Vec<TcpStream>>> = Arc::default();
-    std::thread::spawn(move || {
-        for socket in listener.incoming().map_while(Result::ok) {
-            let subscribers = Arc::clone(&subscribers);
-            std::thread::spawn(move || serve(socket, &subscribers, fault));
-        }
-    });
-    address
-}
-
-fn serve(mut socket: TcpStream, subscribers: &Mutex<Vec<TcpStream>>, fault: Fault) {
-    let mut input = BufReader::new(socket.try_clone().unwrap());
-    let (mut events, mut held) = (0, None);
-    loop {
-        let mut head = String::new();
-        while !head.ends_with("\r\n\r\n") {
-            if input.read_line(&mut head).unwrap_or(0) == 0 {
-                return;
-            }
-        }
-        if head.starts_with("GET") {
-            let answer = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\
-                          Transfer-Encoding: chunked\r\n\r\n3\r\n:\n\n\r\n";
-            socket.write_all(answer.as_bytes()).unwrap();
-            subscribers.lock().unwrap().push(socket);
-            return;
-        }
-        let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: ")).unwrap();
-        let mut body = vec![0; length.parse().unwrap()];
-        input.read_exact(&mut body).unwrap();
-        socket.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
-        let fault = if events == 20 || fault == Fault::DropAll { fault } else { Fault::None };
-        events += 1;
-        let data = text(&body);
-        let frame = |data: &str| {
-            let payload = format!("data: {data}\n\n");
-            format!("{:x}\r\n{payload}\r\n", payload.len())
-        };
-        let right = frame(&data);
-        let mut bytes = match fault {
-            Fault::None | Fault::Cut => right.clone(),
-            Fault::Drop | Fault::DropAll => continue,
-            Fault::Repeat => right.repeat(2),
-            Fault::Alter => frame(&data.replace('b', "c")),
-            Fault::BadSize => format!("x{right}"),
-            Fault::WrongSize => right.replacen("\r\n", "0\r\n", 1).replace("data", "xata"),
-            Fault::Swap => {
-                held = Some(right);
-                continue;
-            }
-        };
-        bytes += &held.take().unwrap_or_default();
-        let cut = if fault == Fault::Cut { bytes.len() / 2 } else { bytes.len() };
-        let mut subscribers = subscribers.lock().unwrap();
-        for subscriber in subscribers.iter_mut() {
-            let _gone = subscriber.write_all(&bytes.as_bytes()[..cut]);
-        }
-        if fault == Fault::Cut {
-            subscribers.clear();
-        }
-    }
-}
-
-#[test]
-fn a_server_that_does_nothing_wrong_is_told_so() {
-    let url = format!("http://{}/", wrong_server(Fault::None));
-    good(&url, 3, &["--rate", "200"]);
-}
-
-#[test]
-fn every_fault_is_caught() {
-    let faults = [
-        (Fault::Drop, "missing", 3),
-        (Fault::DropAll, "missing", 180),
-        (Fault::Repeat, "repeated", 3),
-        (Fault::Swap, "reordered", 3),
-        (Fault::Alter, "altered", 3),
-        (Fault::Cut, "malformed", 3),
-        (Fault::BadSize, "malformed", 3),
-        (Fault::WrongSize, "malformed", 3),
-    ];
-    for (fault, kind, count) in faults {
-        let url = format!("http://{}/", wrong_server(fault));
-        let arguments = ["--publish", "self", "--rate", "200", "-n", "3", "--grace", "300ms"];
-        let (status, report) = report(&url, &arguments);
-        assert_eq!(status, 1, "{fault:?}: {report:#}");
-        assert_eq!(report["verdict"], "offences", "{fault:?}");
-        assert_eq!(report["offences"][kind], count, "{fault:?}: {report:#}");
-        assert!(report["first_offence"].is_string());
-    }
-}
-
 #[test]
 fn nothing_to_report_is_reported() {
     let server = Server::start(&[]);
@@ -389,9 +276,6 @@ fn nothing_to_report_is_reported() {
     assert!(text(&output.stdout).contains("no event was received"));
     let (status, none) = report(&url(&server), &["-n", "2", "--publish", "self", "--events", "0"]);
     assert_eq!((status, &none["verdict"]), (1, &"incomplete".into()), "{none:#}");
-    let lost = ["--publish", "self", "--round", "--events", "2", "-n", "2", "--grace", "100ms"];
-    let (status, rounds) = report(&format!("http://{}/", wrong_server(Fault::DropAll)), &lost);
-    assert_eq!((status, &rounds["offences"]["missing"]), (1, &Value::from(4)), "{rounds:#}");
 }
 
 /// Somebody takes the requests, or nobody does: a run in which nothing can be published ends.

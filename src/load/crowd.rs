@@ -193,14 +193,18 @@ impl Crowd {
         self.drop_some(now_ns);
     }
 
+    /// This process's part of what all of them do per second.
+    fn share_of(&self, per_s: f64) -> f64 {
+        per_s * self.subscribers.len() as f64 / self.shared.plan.connections as f64
+    }
+
     fn has_room_to_connect(&self) -> bool {
         self.begun - self.settled < CONNECTING_MAX
     }
 
     /// Opens connections, as many and as fast as the plan says.
     fn open_connections(&mut self, now_ns: u64) {
-        let plan = &self.shared.plan;
-        let per_s = plan.connect_per_s * self.subscribers.len() as f64 / plan.connections as f64;
+        let per_s = self.share_of(self.shared.plan.connect_per_s);
         while self.begun < self.subscribers.len()
             && self.has_room_to_connect()
             && self.next_ns <= now_ns
@@ -332,7 +336,7 @@ impl Crowd {
 
     /// Drops the streams whose time has come, to open them again at once.
     fn drop_some(&mut self, now_ns: u64) {
-        let interval_ns = (1e9 / self.shared.plan.churn_per_s) as u64;
+        let interval_ns = (1e9 / self.share_of(self.shared.plan.churn_per_s)) as u64;
         while self.churn.0 <= now_ns {
             self.churn.0 += interval_ns;
             let count = self.subscribers.len();

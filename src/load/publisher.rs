@@ -247,12 +247,12 @@ impl Publisher {
         published: &mut Published,
     ) {
         let exchanged = match self.send() {
-            // Also when sending fails: the answers that say why may have come before.
-            sent if ready || sent.is_err() => {
-                let received = self.receive(buffer, published);
-                received.and_then(|announced| sent.map(|()| announced))
-            }
-            _ => Ok(false),
+            Ok(()) if !ready => Ok(false),
+            // Also when sending fails: an answer that says why may have come before.
+            sent => match self.receive(buffer, published) {
+                Ok(false) => sent.map(|()| false),
+                received => received,
+            },
         };
         match exchanged {
             Ok(false) => {}
