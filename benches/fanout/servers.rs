@@ -44,6 +44,7 @@ pub struct Running {
 impl Running {
     pub fn start(contestant: Contestant) -> Running {
         let Launch { mut command, address } = launch(contestant);
+        pushv::sys::process::end_with_parent(&mut command);
         let mut child = command.stdout(Stdio::piped()).spawn().expect("started");
         let address = match address {
             Some(address) => {

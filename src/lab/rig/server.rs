@@ -145,7 +145,7 @@ impl Server {
     /// If the server does not answer.
     pub fn counts_before(&self) -> Result<Counts, String> {
         let server = self.counters()?;
-        Ok(self.with_kernels_counters(server))
+        self.with_kernels_counters(server)
     }
 
     /// What was counted after a block: the network's counters first.
@@ -153,7 +153,7 @@ impl Server {
     /// # Errors
     /// As [`Server::counts_before`].
     pub fn counts_after(&self) -> Result<Counts, String> {
-        let counts = self.with_kernels_counters(BTreeMap::new());
+        let counts = self.with_kernels_counters(BTreeMap::new())?;
         Ok(Counts { server: self.counters()?, ..counts })
     }
 
@@ -166,19 +166,20 @@ impl Server {
         Ok(counters)
     }
 
-    fn with_kernels_counters(&self, server: BTreeMap<String, f64>) -> Counts {
+    fn with_kernels_counters(&self, server: BTreeMap<String, f64>) -> Result<Counts, String> {
         let softirqs = read_to_string("/proc/softirqs").unwrap_or_default();
         let received_here = received_at(&softirqs, self.processor).unwrap_or(f64::NAN);
-        Counts { server, network: self.network_counters(), received_here }
+        Ok(Counts { server, network: self.network_counters()?, received_here })
     }
 
-    fn network_counters(&self) -> BTreeMap<String, f64> {
+    fn network_counters(&self) -> Result<BTreeMap<String, f64>, String> {
         let mut counters = BTreeMap::new();
         for file in ["snmp", "netstat"] {
             let path = format!("/proc/{}/net/{file}", self.pid());
-            read_network_counters(&read_to_string(path).unwrap_or_default(), &mut counters);
+            let text = read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
+            read_network_counters(&text, &mut counters);
         }
-        counters
+        Ok(counters)
     }
 
     /// The processor time of the server, once it has nothing left to do: what it does after its
@@ -221,9 +222,10 @@ impl Counts {
         sum(self) - sum(before)
     }
 
-    /// The growth of one of TCP's counters since `before`.
+    /// The growth of one of TCP's counters since `before`; not a number, and so no value of a
+    /// record, if the kernel does not count that.
     pub fn network_since(&self, before: &Counts, name: &str) -> f64 {
-        let value = |counts: &Counts| counts.network.get(name).copied().unwrap_or(0.0);
+        let value = |counts: &Counts| counts.network.get(name).copied().unwrap_or(f64::NAN);
         value(self) - value(before)
     }
 }
@@ -268,6 +270,10 @@ mod tests {
             (counters["InSegs"], counters["OutSegs"], counters["MaxConn"]),
             (7.0, 12.0, -1.0)
         );
+        let counts = |network| Counts { network, ..Counts::default() };
+        let (before, after) = (counts(counters.clone()), counts(counters));
+        assert_eq!(after.network_since(&before, "InSegs"), 0.0);
+        assert!(after.network_since(&before, "TCPNoSuch").is_nan(), "unknown is not none");
     }
 
     #[test]
