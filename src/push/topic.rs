@@ -62,7 +62,7 @@ impl Topic {
         }
         self.log.check_room(frame.bytes.len(), reserved, bounds, memory)?;
         if let Some(id) = own_id {
-            while reserved < ids_growth && self.ids.is_full() && !self.log.is_empty() {
+            while reserved < self.ids.growth_bytes() && !self.log.is_empty() {
                 self.log.evict_oldest(&mut |id, no| self.ids.remove(id, no));
             }
             let before = self.ids.allocated_bytes();
