@@ -30,6 +30,6 @@ while (($#)); do
 done
 
 cd "$(dirname "$0")/.."
-# The core alone, fast, but with debug assertions.
-cargo build --quiet --profile simulate --no-default-features --features testing --bin simulate
+# The server and its admin listener alone, fast, but with debug assertions.
+cargo build --quiet --profile simulate --no-default-features --features admin,testing --bin simulate
 exec target/simulate/simulate "$from" "$seeds" "$jobs"

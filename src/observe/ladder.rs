@@ -79,6 +79,12 @@ impl Breaks {
         }
     }
 
+    /// How many bytes are allocated for them.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn allocated_bytes(&self) -> usize {
+        (self.list.capacity() + self.skips.capacity()) * size_of::<Break>()
+    }
+
     /// Whether nothing needs to be remembered of a stream that has been handed everything up to
     /// `delivered`, all of which is acknowledged.
     pub fn are_spent(&self, delivered: Seq) -> bool {

@@ -65,6 +65,12 @@ pub struct Sent {
 }
 
 impl Stamps {
+    /// How many bytes are allocated for them.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn allocated_bytes(&self) -> usize {
+        size_of_val(self) + self.pending.capacity() * size_of::<Stamped>()
+    }
+
     /// Of a connection that has sent `base` bytes.
     pub fn new(base: u64) -> Stamps {
         Stamps { base, pending: VecDeque::new() }

@@ -73,6 +73,23 @@ pub(super) struct Tally {
     pub last: Option<Seq>,
 }
 
+#[cfg(any(test, feature = "testing"))]
+impl Body {
+    /// How many bytes are allocated for it.
+    pub fn allocated_bytes(&self) -> usize {
+        let text = |text: &Option<String>| text.as_ref().map_or(0, String::capacity);
+        let sink = match &self.sink {
+            Sink::Event(event) => {
+                event.topic.len() + text(&event.id) + text(&event.name) + event.data.capacity()
+            }
+            Sink::Feed(feed) => feed.topic.len() + feed.decoder.allocated_bytes(),
+            #[cfg(feature = "admin")]
+            Sink::Knobs { query, json } => query.capacity() + json.capacity(),
+        };
+        size_of_val(self) + self.exchange.allow_origin.as_ref().map_or(0, |own| own.len()) + sink
+    }
+}
+
 impl BodyReader {
     pub fn new(length: BodyLength, limits: chunk::Limits) -> BodyReader {
         match length {

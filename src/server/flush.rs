@@ -87,6 +87,13 @@ impl<P: Platform> Server<P> {
             || unserved.events > bounds.frames_max as u64 / 2
     }
 
+    /// Whether the subscribers of some topic are flushed more slowly than its log fills up.
+    pub(super) fn lags(&self) -> bool {
+        // For the server's own topic nobody is made to wait.
+        let mut topics = self.hub.topics().public();
+        topics.any(|(key, topic)| topic.fanout.in_pass() && self.fills_up(key))
+    }
+
     fn due(&mut self, key: TopicKey) -> Due {
         let topic = &self.hub.topics()[key];
         let policy = self.deliveries.of(&topic.name).flush_policy;
@@ -162,6 +169,8 @@ impl<P: Platform> Server<P> {
         for key in held_back {
             self.published(key);
         }
+        // Logs may be shorter than they were.
+        self.flushes.lagging |= self.lags();
     }
 
     /// Runs passes until they are done or the slice is over. Topics take turns, so that a wide

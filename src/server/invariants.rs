@@ -1,6 +1,6 @@
 //! What tests look at: invariants between turns, and how much of what is bounded is in use.
 
-use super::connection::Token;
+use super::connection::{Connection, Door, Phase, Token};
 use super::{Platform, Server};
 use crate::push::topic::Topic;
 
@@ -13,18 +13,54 @@ pub struct Load {
     pub streams: usize,
     /// Slots of the table of connections.
     pub slots: usize,
-    /// The most bytes that are allocated for private bytes of any stream.
-    pub stream_private_bytes: usize,
-    /// The most bytes that are allocated for answers of any other connection.
-    pub answer_private_bytes: usize,
-    /// The most input that is kept for any connection.
-    pub input_bytes: usize,
+    /// What subscribers' streams hold,
+    pub subscribers: Held,
+    /// those of `/live`,
+    pub viewers: Held,
+    /// connections of the public listener that are no streams,
+    pub callers: Held,
+    /// and those of the admin listener.
+    pub onlookers: Held,
     /// Entries in the list of connections that are to be continued.
     pub listed: usize,
     /// Entries in the list of topics that are being flushed.
     pub passes: usize,
     /// Entries in the list of topics that hold events back.
     pub lingers: usize,
+}
+
+/// What any one of several connections holds, in bytes as they are allocated: of each kind the most.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Held {
+    /// The buffer of private bytes.
+    pub private: usize,
+    /// Input that is kept.
+    pub input: usize,
+    /// The body that is being read, with its decoder.
+    pub body: usize,
+    /// What is remembered of what is under way.
+    pub watch: usize,
+}
+
+impl Held {
+    fn of<S>(connection: &Connection<S>) -> Held {
+        Held {
+            private: connection.private.allocated_bytes(),
+            input: connection.input.len(), // a boxed slice has no room to spare
+            body: match &connection.phase {
+                Phase::Body(body) => body.allocated_bytes(),
+                _ => 0,
+            },
+            watch: connection.watch.as_ref().map_or(0, |watch| watch.allocated_bytes()),
+        }
+    }
+
+    fn add(&mut self, other: Held) {
+        self.private = self.private.max(other.private);
+        self.input = self.input.max(other.input);
+        self.body = self.body.max(other.body);
+        self.watch = self.watch.max(other.watch);
+    }
 }
 
 impl<P: Platform> Server<P> {
@@ -35,22 +71,27 @@ impl<P: Platform> Server<P> {
 
     /// How much is in use.
     pub fn load(&self) -> Load {
-        let all = || self.connections.iter().map(|(_, connection)| connection);
-        let streams = || all().filter(|connection| connection.is_stream());
-        let others = || all().filter(|connection| !connection.is_stream());
+        let mut streams = 0;
+        let (mut subscribers, mut viewers) = (Held::default(), Held::default());
+        let (mut callers, mut onlookers) = (Held::default(), Held::default());
+        for (_, connection) in self.connections.iter() {
+            streams += usize::from(connection.is_stream());
+            let of_kind = match (connection.is_stream(), connection.door) {
+                (true, Door::Public) => &mut subscribers,
+                (true, Door::Admin) => &mut viewers,
+                (false, Door::Public) => &mut callers,
+                (false, Door::Admin) => &mut onlookers,
+            };
+            of_kind.add(Held::of(connection));
+        }
         Load {
             connections: self.connections.len(),
-            streams: streams().count(),
+            streams,
             slots: self.connections.slots() as usize,
-            stream_private_bytes: streams()
-                .map(|stream| stream.private.allocated_bytes())
-                .max()
-                .unwrap_or(0),
-            answer_private_bytes: others()
-                .map(|other| other.private.allocated_bytes())
-                .max()
-                .unwrap_or(0),
-            input_bytes: all().map(|connection| connection.input.len()).max().unwrap_or(0),
+            subscribers,
+            viewers,
+            callers,
+            onlookers,
             listed: self.listed.len(),
             passes: self.flushes.passes_len(),
             lingers: self.flushes.lingers_len(),
@@ -81,6 +122,7 @@ impl<P: Platform> Server<P> {
         let logs: usize = self.hub.topics().public().map(allocated).sum();
         assert_eq!(logs, self.hub.memory().used_bytes);
         assert_eq!(self.admission.total(), self.connections.len());
+        assert!(self.flushes.lagging || !self.lags(), "publishers are not made to wait");
         let pending = self.connections.iter().filter(|(_, open)| open.pending_head != 0).count();
         assert_eq!(pending, self.pending_heads.count());
     }

@@ -52,7 +52,7 @@ mod watch;
 pub(crate) use admission::PLACES_APART;
 pub use connection::{Door, Token};
 #[cfg(any(test, feature = "testing"))]
-pub use invariants::Load;
+pub use invariants::{Held, Load};
 pub use publish::OwnedEvent;
 
 use crate::config::{Config, knobs};

@@ -58,6 +58,14 @@ impl Watch {
         }
     }
 
+    /// How many bytes are allocated for it.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn allocated_bytes(&self) -> usize {
+        let history = self.history.as_deref().map_or(0, size_of_val);
+        let stamps = self.stamps.as_deref().map_or(0, Stamps::allocated_bytes);
+        size_of_val(self) + self.breaks.allocated_bytes() + history + stamps
+    }
+
     /// Notes a look.
     fn note(&mut self, acked_bytes: u64, outstanding_bytes: u64, now_ns: u64) {
         self.progress.note(acked_bytes, outstanding_bytes, now_ns);

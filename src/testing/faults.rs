@@ -22,6 +22,10 @@ pub struct Faults {
     pub delays: u8,
     /// Readiness is reported for a connection that was closed before.
     pub stale: u8,
+    /// A segment that is sent is lost, and sent again.
+    pub losses: u8,
+    /// The kernel does not tell what it knows of connections, unless 0.
+    pub mute: u8,
 }
 
 impl Faults {
@@ -34,6 +38,8 @@ impl Faults {
             spurious: *dice.pick(&[0, 20, 60]),
             delays: *dice.pick(&[0, 3, 20]),
             stale: *dice.pick(&[0, 3, 20]),
+            losses: *dice.pick(&[0, 20]),
+            mute: *dice.pick(&[0, 0, 1]),
         }
     }
 
@@ -46,6 +52,8 @@ impl Faults {
             Faults { spurious: 0, ..self },
             Faults { delays: 0, ..self },
             Faults { stale: 0, ..self },
+            Faults { losses: 0, ..self },
+            Faults { mute: 0, ..self },
         ];
         all.into_iter().filter(|fewer| *fewer != self).collect()
     }

@@ -1,4 +1,5 @@
-//! What a kernel does for a server: a queue of connections, and the readiness of sockets.
+//! What a kernel does for a server: a queue of connections for each listener, and the readiness of
+//! sockets.
 //!
 //! Readiness is edge-triggered, as epoll's is: something is reported of a socket when something has
 //! happened to it, and then everything that is true of it at that moment. So what happens between
@@ -9,6 +10,7 @@ use super::faults::Faults;
 use super::pipe::{ClientEnd, ServerEnd};
 use crate::reactor::acceptor::Queue;
 use crate::reactor::turn::{ACCEPTORS_FROM, Readiness};
+use crate::server::Door;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, ErrorKind};
@@ -23,12 +25,9 @@ pub(crate) struct Kernel(Rc<RefCell<State>>);
 struct State {
     dice: Dice,
     faults: Faults,
-    queue: VecDeque<ServerEnd>,
-    /// A connection has come since that was last reported.
-    knocked: bool,
-    /// No descriptor is left but the one in reserve.
+    listeners: [Listener; 2],
+    /// No descriptor is left but those in reserve.
     starved: bool,
-    reserve: bool,
     /// So many connections will fail between their announcement and accept.
     aborts: usize,
     /// So many registrations will fail.
@@ -37,7 +36,27 @@ struct State {
     /// Numbers that were registered and are not any more.
     gone: VecDeque<usize>,
     accept_calls: usize,
+    /// The port of the connection that was accepted last.
+    accepted: u16,
     stale_reports: u64,
+}
+
+/// A listening socket.
+#[derive(Debug, Default)]
+struct Listener {
+    /// Who waits to be accepted.
+    queue: VecDeque<ServerEnd>,
+    /// A connection has come since that was last reported.
+    knocked: bool,
+    /// The descriptor in reserve was given up.
+    reserve_used: bool,
+}
+
+/// The queue of one listener, to accept from.
+#[derive(Debug)]
+pub(crate) struct Entrance {
+    kernel: Kernel,
+    nth: usize,
 }
 
 #[derive(Debug)]
@@ -52,24 +71,28 @@ impl Kernel {
         Kernel(Rc::new(RefCell::new(State {
             dice,
             faults,
-            queue: VecDeque::new(),
-            knocked: false,
+            listeners: Default::default(),
             starved: false,
-            reserve: true,
             aborts: 0,
             registrations_refused: 0,
             registered: BTreeMap::new(),
             gone: VecDeque::new(),
             accept_calls: 0,
+            accepted: 0,
             stale_reports: 0,
         })))
     }
 
+    /// The queue of the listener behind `door`.
+    pub(crate) fn entrance(&self, door: Door) -> Entrance {
+        Entrance { kernel: self.clone(), nth: nth_of(door) }
+    }
+
     /// A client connects.
-    pub(crate) fn connect(&self, end: ServerEnd) {
-        let mut state = self.0.borrow_mut();
-        state.queue.push_back(end);
-        state.knocked = true;
+    pub(crate) fn connect(&self, end: ServerEnd, door: Door) {
+        let listener = &mut self.0.borrow_mut().listeners[nth_of(door)];
+        listener.queue.push_back(end);
+        listener.knocked = true;
     }
 
     pub(crate) fn set_starved(&self, starved: bool) {
@@ -94,13 +117,14 @@ impl Kernel {
         self.0.borrow().stale_reports
     }
 
-    /// The listener is closed: who waits is turned away.
-    pub(crate) fn close_queue(&self) {
-        self.0.borrow_mut().queue.clear();
+    /// The public listener is closed: who waits is turned away.
+    pub(crate) fn close_public_queue(&self) {
+        self.0.borrow_mut().listeners[nth_of(Door::Public)].queue.clear();
     }
 
+    /// How many wait to be accepted.
     pub(crate) fn queue_len(&self) -> usize {
-        self.0.borrow().queue.len()
+        self.0.borrow().listeners.iter().map(|listener| listener.queue.len()).sum()
     }
 
     pub(crate) fn register(&self, socket: &mut ServerEnd, number: usize) -> io::Result<()> {
@@ -118,7 +142,8 @@ impl Kernel {
         let state = self.0.borrow();
         let live =
             |registered: &Registered| !registered.end.is_abandoned() && registered.end.has_news();
-        state.knocked || state.registered.values().any(live)
+        let knocked = |listener: &Listener| listener.knocked;
+        state.listeners.iter().any(knocked) || state.registered.values().any(live)
     }
 
     /// What has happened since the last poll.
@@ -127,8 +152,10 @@ impl Kernel {
         let state = &mut *guard;
         state.forget_closed();
         let mut reports = Vec::new();
-        if std::mem::take(&mut state.knocked) {
-            reports.push(readiness(ACCEPTORS_FROM, true, false, false));
+        for (nth, listener) in state.listeners.iter_mut().enumerate() {
+            if std::mem::take(&mut listener.knocked) {
+                reports.push(readiness(ACCEPTORS_FROM + nth, true, false, false));
+            }
         }
         for (&number, registered) in &mut state.registered {
             registered.end.deliver();
@@ -189,33 +216,46 @@ fn readiness(token: usize, readable: bool, writable: bool, hangup: bool) -> Read
     Readiness { token, readable, writable, hangup, error: false }
 }
 
-impl Queue for Kernel {
+impl Queue for Entrance {
     type Socket = ServerEnd;
 
     fn accept(&mut self) -> io::Result<(ServerEnd, SocketAddr)> {
-        let mut state = self.0.borrow_mut();
+        let state = &mut *self.kernel.0.borrow_mut();
         state.accept_calls += 1;
+        let listener = &mut state.listeners[self.nth];
         // The descriptor is looked for first, whether anybody waits or not (do_accept,
         // net/socket.c).
-        if state.starved && state.reserve {
+        if state.starved && !listener.reserve_used {
             let error =
                 *state.dice.pick(&[libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM]);
             return Err(io::Error::from_raw_os_error(error));
         }
-        let Some(end) = state.queue.pop_front() else { return Err(ErrorKind::WouldBlock.into()) };
+        let Some(end) = listener.queue.pop_front() else {
+            return Err(ErrorKind::WouldBlock.into());
+        };
         if state.aborts > 0 {
             state.aborts -= 1;
             return Err(ErrorKind::ConnectionAborted.into());
         }
-        Ok((end, SocketAddr::from(([127, 0, 0, 1], 1))))
+        state.accepted = state.accepted % u16::MAX + 1;
+        end.other().note_accepted(state.accepted);
+        Ok((end, SocketAddr::from(([127, 0, 0, 1], state.accepted))))
     }
 
     fn release_reserve(&mut self) {
-        self.0.borrow_mut().reserve = false;
+        self.kernel.0.borrow_mut().listeners[self.nth].reserve_used = true;
     }
 
     fn renew_reserve(&mut self) {
-        self.0.borrow_mut().reserve = true;
+        self.kernel.0.borrow_mut().listeners[self.nth].reserve_used = false;
+    }
+}
+
+/// The place of a door's listener among those of the server: the public ones come first.
+fn nth_of(door: Door) -> usize {
+    match door {
+        Door::Public => 0,
+        Door::Admin => 1,
     }
 }
 

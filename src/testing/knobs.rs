@@ -6,70 +6,117 @@ use crate::push::gap::Overrun;
 use crate::send::flush::FlushPolicy;
 use crate::send::path::WritePath;
 use crate::send::rule::CopyRule;
+use crate::wire::event::frame_bytes_max;
+use std::fmt;
 use std::time::Duration;
 
-/// The settings that matter to what is simulated.
-#[derive(Debug, Clone, PartialEq)]
-#[allow(missing_docs)] // named as the knobs are, see `Config`
-pub struct Knobs {
-    pub write_path: WritePath,
-    pub auto_rule: &'static str,
-    pub overrun: Overrun,
-    pub flush_policy: FlushPolicy,
-    /// The policy of topic `t0`, if it has one of its own.
-    pub flush_policy_of_t0: Option<FlushPolicy>,
-    pub log_bytes_max: usize,
-    pub log_events_max: usize,
-    pub flush_budget_bytes: usize,
-    pub flush_slice_us: u64,
-    pub read_budget_bytes: usize,
-    pub accept_batch: usize,
-    pub connections_max: usize,
-    pub heartbeat: Heartbeat,
-    pub heartbeat_ms: u64,
-    pub stall_timeout_ms: u64,
-    pub connection_age_ms: u64,
-    pub topic_idle_ms: u64,
-    pub drain_ms: u64,
+/// The settings, with their defaults: `Knobs`, what shows those of them that are not the default's,
+/// and for each a function that makes it the default's.
+macro_rules! knobs {
+    ($($(#[$doc:meta])* $field:ident: $type:ty = $default:expr,)*) => {
+        /// The settings that matter to what is simulated.
+        #[derive(Clone, PartialEq)]
+        #[allow(missing_docs)] // named as the knobs are, see `Config`
+        pub struct Knobs {
+            $($(#[$doc])* pub $field: $type,)*
+        }
+
+        impl Default for Knobs {
+            fn default() -> Knobs {
+                Knobs { $($field: $default,)* }
+            }
+        }
+
+        /// As Rust: what differs from the default.
+        impl fmt::Debug for Knobs {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let default = Knobs::default();
+                f.write_str("Knobs { ")?;
+                $(if self.$field != default.$field {
+                    write!(f, concat!(stringify!($field), ": {:?}, "), self.$field)?;
+                })*
+                f.write_str("..Knobs::default() }")
+            }
+        }
+
+        /// Each makes one setting the default's.
+        pub(super) const RESETS: &[fn(&mut Knobs)] =
+            &[$(|knobs| knobs.$field = Knobs::default().$field),*];
+    };
 }
 
-impl Default for Knobs {
-    fn default() -> Knobs {
-        Knobs {
-            write_path: WritePath::default(),
-            auto_rule: "never",
-            overrun: Overrun::Skip,
-            flush_policy: FlushPolicy::Turn,
-            flush_policy_of_t0: None,
-            log_bytes_max: 1 << 20,
-            log_events_max: 10_000,
-            flush_budget_bytes: 1 << 20,
-            flush_slice_us: 2000,
-            read_budget_bytes: 100_000,
-            accept_batch: 256,
-            connections_max: 0,
-            heartbeat: Heartbeat::Comment,
-            heartbeat_ms: 15_000,
-            stall_timeout_ms: 0,
-            connection_age_ms: 0,
-            topic_idle_ms: 0,
-            drain_ms: 10_000,
-        }
-    }
+knobs! {
+    write_path: WritePath = WritePath::default(),
+    auto_rule: &'static str = "never",
+    overrun: Overrun = Overrun::Skip,
+    flush_policy: FlushPolicy = FlushPolicy::Turn,
+    /// The policy of topic `t0`, if it has one of its own.
+    flush_policy_of_t0: Option<FlushPolicy> = None,
+    log_bytes_max: usize = 1 << 20,
+    log_events_max: usize = 10_000,
+    logs_bytes_max: usize = 1 << 30,
+    event_bytes_max: usize = EVENT_BYTES_MAX,
+    topics_max: usize = 1000,
+    pending_heads_max: usize = 1000,
+    flush_budget_bytes: usize = 1 << 20,
+    flush_slice_us: u64 = 2000,
+    read_budget_bytes: usize = 100_000,
+    accept_batch: usize = 256,
+    connections_max: usize = 0,
+    heartbeat: Heartbeat = Heartbeat::Comment,
+    heartbeat_ms: u64 = 15_000,
+    stall_timeout_ms: u64 = 0,
+    connection_age_ms: u64 = 0,
+    topic_idle_ms: u64 = 0,
+    drain_ms: u64 = 10_000,
+    nodelay: bool = true,
 }
 
 impl Knobs {
-    /// Settings of a random world.
+    /// Settings of a random world. In some, memory and places are so few that next to nothing is
+    /// left.
     pub fn draw(dice: &mut Dice) -> Knobs {
+        let mut knobs = Knobs::draw_wide(dice);
+        match dice.roll(8) {
+            0..=4 => {}
+            5 | 6 => knobs.narrow(dice),
+            _ => {
+                knobs.narrow(dice);
+                knobs.resolve();
+            }
+        }
+        knobs
+    }
+
+    fn narrow(&mut self, dice: &mut Dice) {
+        self.log_bytes_max = *dice.pick(&[self.log_bytes_max, 2400, 600, 90]);
+        self.log_events_max = *dice.pick(&[self.log_events_max, 3, 1]);
+        self.logs_bytes_max = *dice.pick(&[self.logs_bytes_max, 20_000, 5000, 600, 300, 0]);
+        self.event_bytes_max = *dice.pick(&[EVENT_BYTES_MAX, 20]);
+        self.topics_max = *dice.pick(&[self.topics_max, 3, 1]);
+        self.pending_heads_max = *dice.pick(&[self.pending_heads_max, 3, 1]);
+    }
+
+    /// Widens what contradicts itself.
+    pub fn resolve(&mut self) {
+        self.log_bytes_max = self.log_bytes_max.max(frame_bytes_max(self.event_bytes_max));
+        self.logs_bytes_max = self.logs_bytes_max.max(self.log_bytes_max);
+    }
+
+    fn draw_wide(dice: &mut Dice) -> Knobs {
         Knobs {
             write_path: *dice.pick(&WritePath::ALL),
             auto_rule: dice.pick::<&str>(&["never", "2:60,5:100"]),
             overrun: *dice.pick(&[Overrun::Skip, Overrun::Skip, Overrun::Close, Overrun::Latest]),
             flush_policy: *dice.pick(&POLICIES),
             flush_policy_of_t0: (dice.roll(3) == 2).then(|| *dice.pick(&POLICIES)),
-            // Set without regard to the longest event that is possible: those in use are short.
-            log_bytes_max: *dice.pick(&[1 << 20, 8000, 2000, 900]),
+            // The least is set without regard to the longest event that is possible.
+            log_bytes_max: *dice.pick(&[1 << 20, 8000, 2400, 900]),
             log_events_max: *dice.pick(&[10_000, 100, 30, 3]),
+            logs_bytes_max: 1 << 30,
+            event_bytes_max: EVENT_BYTES_MAX,
+            topics_max: 1000,
+            pending_heads_max: 1000,
             flush_budget_bytes: *dice.pick(&[1 << 20, 200, 1]),
             flush_slice_us: *dice.pick(&[2000, 100, 10]),
             read_budget_bytes: *dice.pick(&[100_000, 1]),
@@ -81,6 +128,7 @@ impl Knobs {
             connection_age_ms: *dice.pick(&[0, 0, 8_000]),
             topic_idle_ms: *dice.pick(&[0, 0, 6_000]),
             drain_ms: *dice.pick(&[6_000, 300]),
+            nodelay: !dice.once_in(3),
         }
     }
 
@@ -109,13 +157,23 @@ impl Knobs {
     /// half a log holds what can come in before it is asked, and one visit can send it.
     pub fn holds_publishers_back(&self) -> bool {
         self.log_bytes_max >= 8000
+            && self.logs_bytes_max == 1 << 30
             && self.log_events_max >= 100
             && self.flush_budget_bytes >= self.log_bytes_max
     }
 
+    /// Whether an event may be refused: for its length, or for want of memory or of a topic.
+    pub fn is_narrow(&self) -> bool {
+        let wide = Knobs::default();
+        self.log_bytes_max < 900
+            || self.logs_bytes_max < wide.logs_bytes_max
+            || self.event_bytes_max < wide.event_bytes_max
+            || self.topics_max < wide.topics_max
+    }
+
     /// As a server takes them.
     pub fn config(&self) -> Config {
-        let mut config = Config { admin: None, ..Config::default() };
+        let mut config = Config { admin: None, ..Config::default() }; // see `Access`
         config.delivery.write_path = self.write_path;
         config.delivery.auto_rule = self.auto_rule.parse().unwrap_or(CopyRule::NEVER);
         config.delivery.overrun = self.overrun;
@@ -124,8 +182,13 @@ impl Knobs {
             let overrides = [("flush_policy", policy.to_string())].into();
             config.topics.insert("t0".into(), overrides);
         }
+        config.delivery.socket.nodelay = self.nodelay;
         config.limits.log_bytes_max = self.log_bytes_max;
         config.limits.log_events_max = self.log_events_max;
+        config.limits.logs_bytes_max = self.logs_bytes_max;
+        config.limits.event_bytes_max = self.event_bytes_max;
+        config.limits.topics_max = self.topics_max;
+        config.limits.pending_heads_max = self.pending_heads_max;
         config.limits.connections_max = self.connections_max;
         config.turn.flush_budget_bytes = self.flush_budget_bytes;
         config.turn.flush_slice_us = self.flush_slice_us;
@@ -147,6 +210,8 @@ impl Knobs {
     }
 }
 
+/// More bytes than any event's data in use has.
+const EVENT_BYTES_MAX: usize = 250;
 /// How long a request, a connection without one, or one that was refused may take. The shorter the
 /// shortest of all times, the more often the sweep ticks, and a world has to live through that.
 const PATIENCE_MS: u64 = 4_000;

@@ -25,6 +25,11 @@ pub struct Ledger {
     /// Up to which seq topics have been forgotten with all their events. A topic that is made anew
     /// counts everything up to there as lost, since it may have been one of them.
     forgotten: u64,
+    /// For each topic that there is, how many of its events have been evicted since it was made, and
+    /// up to which seq.
+    firsts: HashMap<Box<str>, (u64, u64)>,
+    /// Limits are, or were, so narrow that events may be refused.
+    pub narrow: bool,
     /// How much of the journal has been read.
     read: usize,
     /// The place of the newest event.
@@ -78,6 +83,8 @@ impl Draft {
         let tail = match count % 7 {
             3 => "a\nb\n\n c".into(),
             5 => "\u{e9}\u{1f600}:\u{2028}".repeat((count % 11) as usize),
+            // Longer than the smallest ring of a log.
+            6 => "x".repeat((count * 37 % LONG_BYTES_MAX) as usize),
             _ => "x".repeat((count * count % 97) as usize),
         };
         format!("{} {} {tail}", self.topic, self.number)
@@ -98,6 +105,7 @@ impl Ledger {
     /// # Errors
     /// What cannot be.
     pub fn read(&mut self, hub: &Hub) -> Result<(), String> {
+        let unread = self.read;
         while let Some(journaled) = hub.journal().get(self.read) {
             self.read += 1;
             self.add(journaled)?;
@@ -105,16 +113,39 @@ impl Ledger {
         for topic in self.topics.keys().filter(|topic| hub.find(topic).is_none()) {
             let last = self.of(topic).last().map_or(0, |entry| entry.seq);
             self.forgotten = self.forgotten.max(last);
+            self.firsts.remove(&**topic);
         }
         for (_, topic) in hub.topics().iter() {
-            let evicted = self.evicted.entry(topic.name.to_string()).or_default();
-            *evicted = (*evicted).max(topic.log.evicted().0);
+            let (first, evicted) = (topic.log.first().0, topic.log.evicted().0);
+            let Some(known) = self.firsts.get_mut(&topic.name) else {
+                self.firsts.insert(topic.name.clone(), (first, evicted));
+                self.evicted.insert(topic.name.to_string(), evicted);
+                continue;
+            };
+            if *known == (first, evicted) {
+                continue;
+            }
+            let fresh = &hub.journal()[unread..];
+            if first > known.0 && !fresh.iter().any(|journaled| journaled.topic == topic.name) {
+                let count = first - known.0;
+                return Err(format!(
+                    "{count} events of {} are evicted, and nothing was published to it",
+                    topic.name
+                ));
+            }
+            *known = (first, evicted);
+            self.evicted.insert(topic.name.to_string(), evicted);
         }
         Ok(())
     }
 
     fn add(&mut self, journaled: &Journaled) -> Result<(), String> {
         let seq = journaled.seq.0;
+        if journaled.topic.starts_with(char::is_control) {
+            // Not of a client: the server's state, which takes a place in the order as well.
+            self.last_seq = seq;
+            return Ok(());
+        }
         let draft =
             Draft::of_data(&journaled.data).filter(|draft| *draft.topic == *journaled.topic);
         let Some(draft) = draft else {
@@ -199,3 +230,5 @@ impl Ledger {
         places.is_some_and(|places| places.iter().skip(1).any(|&place| place > seq))
     }
 }
+
+const LONG_BYTES_MAX: u64 = 230;

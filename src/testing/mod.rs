@@ -3,17 +3,21 @@
 //! * [`script`]: a socket that takes what its script says and records every call.
 //! * The simulator, a real [`crate::server::Server`] in a world of which everything is drawn from one
 //!   seed:
-//!   * [`scenario`]: what happens, as a list of steps; [`knobs`]: under which settings.
+//!   * [`scenario`]: what happens, as a list of steps; [`knobs`], [`access`]: under which settings.
 //!   * [`faults`]: what goes wrong besides.
-//!   * [`pipe`]: a connection in memory. [`kernel`]: the queue of those that are to be accepted, and
+//!   * [`pipe`]: a connection in memory, and what a kernel tells of it. [`kernel`]: the queue of those that are to be accepted, and
 //!     the readiness of all.
 //!   * [`ledger`]: what was published. [`subscriber`], [`publisher`]: clients that check what they
-//!     receive against it.
+//!     receive against it. [`caller`]: a client that asks about everything else.
 //!   * [`world`]: lives through a scenario. [`simulate`]: through thousands of them. [`shrink`]: finds
 //!     the smallest that fails.
 //! * [`fuzzing`]: what the fuzzers run.
 
+pub mod access;
+mod answer;
+pub mod caller;
 pub mod faults;
+mod flow;
 pub mod fuzzing;
 pub mod kernel;
 pub mod knobs;

@@ -8,9 +8,11 @@
 
 use super::Dice;
 use super::faults::Faults;
+use super::flow::Flow;
+use crate::observe::tcp_info::TcpInfo;
 use crate::send::socket_knobs::SocketKnobs;
 use crate::send::transport::Transport;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice};
 use std::rc::Rc;
@@ -24,6 +26,10 @@ struct Wire {
     to_client: VecDeque<u8>,
     /// The size of the server's send buffer.
     window_bytes: usize,
+    /// What the kernel knows of `to_client`.
+    flow: Flow,
+    /// The port from which the server has accepted it.
+    accepted: Option<u16>,
     /// A call found too little room.
     wants_room: bool,
     /// One ever did.
@@ -62,12 +68,19 @@ pub struct State {
 }
 
 /// A connection whose server has a send buffer of `window_bytes`.
-pub fn pipe(window_bytes: usize, dice: Dice, faults: Faults) -> (ServerEnd, ClientEnd) {
+pub fn pipe(
+    window_bytes: usize,
+    dice: Dice,
+    faults: Faults,
+    clock: Rc<Cell<u64>>,
+) -> (ServerEnd, ClientEnd) {
     let wire = Rc::new(RefCell::new(Wire {
         under_way: VecDeque::new(),
         to_server: VecDeque::new(),
         to_client: VecDeque::new(),
         window_bytes,
+        flow: Flow::new(clock),
+        accepted: None,
         wants_room: false,
         was_full: false,
         news: true,
@@ -100,7 +113,8 @@ impl ClientEnd {
     pub fn receive(&self, count: usize) -> Vec<u8> {
         let mut wire = self.0.borrow_mut();
         let count = count.min(wire.to_client.len());
-        let bytes = wire.to_client.drain(..count).collect();
+        let bytes = take(&mut wire.to_client, count);
+        wire.note_received();
         wire.note_room();
         bytes
     }
@@ -117,6 +131,7 @@ impl ClientEnd {
         let mut wire = self.0.borrow_mut();
         (wire.client_closed, wire.client_gone, wire.news) = (true, true, true);
         wire.to_client.clear();
+        wire.note_received();
         wire.note_room();
     }
 
@@ -136,6 +151,17 @@ impl ClientEnd {
         wire.reset || ((wire.server_shut || wire.server_closed) && wire.to_client.is_empty())
     }
 
+    /// Whether something has come that was not received.
+    pub fn has_unread(&self) -> bool {
+        !self.0.borrow().to_client.is_empty()
+    }
+
+    /// Whether everything that was sent has reached the server, which has accepted the connection.
+    pub fn has_arrived(&self) -> bool {
+        let wire = self.0.borrow();
+        wire.accepted.is_some() && wire.under_way.is_empty()
+    }
+
     /// Whether the server ever found less room than it wanted.
     pub fn was_full(&self) -> bool {
         self.0.borrow().was_full
@@ -144,6 +170,23 @@ impl ClientEnd {
     /// Whether the server has given its end up.
     pub fn is_abandoned(&self) -> bool {
         self.0.borrow().server_closed
+    }
+
+    pub(super) fn note_accepted(&self, port: u16) {
+        self.0.borrow_mut().accepted = Some(port);
+    }
+
+    /// The port from which the server has accepted it; 0 if it has not.
+    #[cfg(feature = "admin")]
+    pub(super) fn port(&self) -> u16 {
+        self.0.borrow().accepted.unwrap_or(0)
+    }
+
+    /// What the kernel knows of what the server has sent, unless it does not tell.
+    #[cfg(feature = "admin")]
+    pub(super) fn glimpse(&self) -> Option<super::flow::Glimpse> {
+        let wire = self.0.borrow();
+        (wire.faults.mute == 0).then(|| wire.flow.glimpse())
     }
 
     /// Lets time pass for what is under way.
@@ -156,14 +199,14 @@ impl ClientEnd {
         let all = wire.under_way.len();
         let pieces = usize::from(wire.faults.pieces);
         let count = if wire.dice.once_in(pieces) { 1 + wire.dice.roll(all) } else { all };
-        let arrived: Vec<u8> = wire.under_way.drain(..count).collect();
+        let arrived = take(&mut wire.under_way, count);
         wire.news = true;
         wire.pass(count);
         match wire.server_closed {
             // Nobody is there to read it: the answer is a reset.
             true => wire.reset(),
             false if wire.reset => {}
-            false => wire.to_server.extend(arrived),
+            false => wire.to_server.extend(&arrived),
         }
     }
 
@@ -193,6 +236,10 @@ impl Wire {
         self.client_gone || self.to_client.len() <= self.window_bytes * 2 / 3
     }
 
+    fn note_received(&mut self) {
+        self.flow.note_received(self.to_client.len());
+    }
+
     fn note_room(&mut self) {
         if self.wants_room && self.has_room() {
             (self.wants_room, self.news) = (false, true);
@@ -204,6 +251,7 @@ impl Wire {
         self.under_way.clear();
         self.to_server.clear();
         self.to_client.clear();
+        self.note_received();
     }
 
     /// Bytes have gone through.
@@ -213,6 +261,13 @@ impl Wire {
             if *doom == 0 {
                 self.reset();
             }
+        }
+    }
+
+    fn told(&self) -> io::Result<&Flow> {
+        match self.faults.mute {
+            0 => Ok(&self.flow),
+            _ => Err(ErrorKind::Unsupported.into()),
         }
     }
 
@@ -255,6 +310,8 @@ impl Wire {
                 self.note_room();
             }
         }
+        let lost = self.dice.once_in(usize::from(self.faults.losses));
+        self.flow.note_sent(taken, lost);
         self.pass(taken);
         if short && taken == 0 { Err(ErrorKind::WouldBlock.into()) } else { Ok(taken) }
     }
@@ -273,9 +330,7 @@ impl Transport for ServerEnd {
             return if wire.has_ended() { Ok(0) } else { Err(ErrorKind::WouldBlock.into()) };
         }
         let count = buffer.len().min(wire.to_server.len());
-        for (slot, byte) in buffer.iter_mut().zip(wire.to_server.drain(..count)) {
-            *slot = byte;
-        }
+        buffer[..count].copy_from_slice(&take(&mut wire.to_server, count));
         Ok(count)
     }
 
@@ -305,9 +360,19 @@ impl Transport for ServerEnd {
         Ok(())
     }
 
-    fn apply(&mut self, _: &SocketKnobs, _: Option<&SocketKnobs>) -> io::Result<()> {
-        let reset = self.0.borrow().reset;
-        if reset { Err(ErrorKind::InvalidInput.into()) } else { Ok(()) }
+    fn apply(&mut self, knobs: &SocketKnobs, _: Option<&SocketKnobs>) -> io::Result<()> {
+        let mut wire = self.0.borrow_mut();
+        wire.flow.nodelay = knobs.nodelay;
+        if wire.reset { Err(ErrorKind::InvalidInput.into()) } else { Ok(()) }
+    }
+
+    fn outstanding_bytes(&self) -> io::Result<u64> {
+        self.0.borrow().told().map(Flow::outstanding_bytes)
+    }
+
+    fn tcp_info(&self) -> io::Result<TcpInfo> {
+        let wire = self.0.borrow();
+        wire.told().map(|flow| flow.tcp_info(wire.window_bytes as u32 / 2))
     }
 }
 
@@ -319,4 +384,13 @@ impl Drop for ServerEnd {
             wire.reset();
         }
     }
+}
+
+/// Takes `count` bytes off the front.
+fn take(queue: &mut VecDeque<u8>, count: usize) -> Vec<u8> {
+    let (front, back) = queue.as_slices();
+    let of_front = count.min(front.len());
+    let taken = [&front[..of_front], &back[..count - of_front]].concat();
+    queue.drain(..count);
+    taken
 }

@@ -6,6 +6,8 @@
 //! can be pasted into a test.
 
 use super::Dice;
+use super::access::{Access, Reload};
+use super::caller::{self, Ask};
 use super::faults::Faults;
 use super::knobs::Knobs;
 use super::publisher::Form;
@@ -20,6 +22,8 @@ pub struct Scenario {
     pub faults: Faults,
     /// The settings to begin with.
     pub knobs: Knobs,
+    /// Where the server listens, and which tokens it asks for.
+    pub access: Access,
     /// What happens.
     pub steps: Vec<Step>,
 }
@@ -39,7 +43,7 @@ pub enum Step {
     Chatter { who: usize, bytes: usize },
     /// A subscriber's connection is reset when so many more bytes have gone through it.
     DoomSubscriber { who: usize, bytes: usize },
-    /// Events come from within the process.
+    /// Events are handed over by a feed within the process.
     Feed { topic: u8, events: usize, own_id: bool },
     /// A publisher sends a request, at most `cut` bytes a turn.
     Publish { who: usize, topic: u8, form: Form, events: usize, own_id: bool, cut: usize },
@@ -47,6 +51,11 @@ pub enum Step {
     DoomPublisher { who: usize, bytes: usize },
     /// A publisher goes to another connection, and repeats there what was not answered.
     Retry { who: usize },
+    /// A client asks for the same `times` times at once, and reads at most `sip` bytes of the answers
+    /// a turn. Those of the admin listener have numbers of their own.
+    Ask { who: usize, ask: Ask, times: usize, sip: usize },
+    /// A client that asked goes.
+    HangUp { who: usize, admin: bool, how: Leave },
     /// Somebody connects and sends this, and then nothing.
     Stranger { text: &'static str, closes: bool },
     /// For so long no descriptor is left for a new connection.
@@ -61,6 +70,10 @@ pub enum Step {
     Suspend { minutes: u64 },
     /// Other settings are adopted.
     Turn(Box<Knobs>),
+    /// Somebody looks at all streams, several times at once.
+    Look,
+    /// The configuration is read again.
+    Reload(Box<Reload>),
     /// Nothing more happens until all are at rest, and then everybody must know everything.
     Settle,
     /// The server goes down.
@@ -85,10 +98,15 @@ impl Scenario {
     /// A scenario of at most `steps_max` steps.
     pub fn draw(dice: &mut Dice, steps_max: usize) -> Scenario {
         let seed = (0..4).fold(0, |seed, _| seed << 16 | dice.roll(1 << 16) as u64);
-        let (faults, knobs) = (Faults::draw(dice), Knobs::draw(dice));
+        let (faults, knobs, access) = (Faults::draw(dice), Knobs::draw(dice), Access::draw(dice));
         let mut steps = Vec::new();
         // Some worlds are crowded, some are lonely.
-        let crowd = Crowd { subscribers: 1 + dice.roll(8), publishers: 1 + dice.roll(3) };
+        let crowd = Crowd {
+            subscribers: 1 + dice.roll(8),
+            publishers: 1 + dice.roll(3),
+            callers: dice.roll(3),
+            onlookers: *dice.pick(&[0, 0, 1, 4]),
+        };
         let drains = dice.once_in(4);
         while steps.len() < steps_max && !dice.is_spent() {
             steps.push(crowd.step(dice));
@@ -97,7 +115,7 @@ impl Scenario {
             steps.push(Step::Drain);
             steps.extend((0..dice.roll(20)).map(|_| crowd.step(dice)));
         }
-        Scenario { seed, faults, knobs, steps }
+        Scenario { seed, faults, knobs, access, steps }
     }
 }
 
@@ -106,11 +124,15 @@ impl Scenario {
 struct Crowd {
     subscribers: usize,
     publishers: usize,
+    /// Those who ask for something else,
+    callers: usize,
+    /// and those who do at the admin listener.
+    onlookers: usize,
 }
 
 impl Crowd {
     fn step(&self, dice: &mut Dice) -> Step {
-        match dice.roll(40) {
+        match dice.roll(48) {
             0..=4 => self.subscribe(dice),
             5..=12 => {
                 let bytes = *dice.pick(&[1, 7, 40, 300, 5000, 1 << 20]);
@@ -146,6 +168,10 @@ impl Crowd {
             37 if dice.once_in(3) => Step::Suspend { minutes: *dice.pick(&[1, 60, 600]) },
             38 => Step::Turn(Box::new(Knobs::draw(dice))),
             39 if dice.once_in(3) => Step::Settle,
+            40 | 47 if self.callers > 0 => self.call(dice),
+            41 if dice.once_in(2) => Step::Look,
+            42..=45 if self.onlookers > 0 => self.look_on(dice),
+            46 => Step::Reload(Box::new(Reload::draw(dice))),
             _ => feed(dice, 10),
         }
     }
@@ -164,6 +190,33 @@ impl Crowd {
         }
     }
 
+    fn call(&self, dice: &mut Dice) -> Step {
+        let who = dice.roll(self.callers);
+        if dice.once_in(4) {
+            return hang_up(who, false, dice);
+        }
+        // The more answers there are, the larger are the sips: a world is not to last for ever.
+        const CROWDS: [(usize, usize); 8] =
+            [(1, 3), (1, 40), (3, 40), (3, 500), (30, 500), (30, 2000), (300, 2000), (900, 3000)];
+        let (times, sip) = *dice.pick(&CROWDS);
+        Step::Ask { who, ask: *dice.pick(&caller::ASKS), times, sip }
+    }
+
+    fn look_on(&self, dice: &mut Dice) -> Step {
+        let who = dice.roll(self.onlookers);
+        match dice.roll(6) {
+            0 => hang_up(who, true, dice),
+            1 | 2 => {
+                let sip = *dice.pick(&[40, 500, usize::MAX]);
+                Step::Ask { who, ask: Ask::Live, times: 1, sip }
+            }
+            _ => {
+                let (times, sip) = *dice.pick(&[(1, 40), (1, 3000), (5, 10_000), (10, 5000)]);
+                Step::Ask { who, ask: *dice.pick(&caller::ADMIN_ASKS), times, sip }
+            }
+        }
+    }
+
     fn publish(&self, dice: &mut Dice) -> Step {
         let chunk = *dice.pick(&[1, 30, 200]);
         Step::Publish {
@@ -177,6 +230,11 @@ impl Crowd {
     }
 }
 
+fn hang_up(who: usize, admin: bool, dice: &mut Dice) -> Step {
+    let how = *dice.pick(&[Leave::Close, Leave::HalfClose, Leave::Reset]);
+    Step::HangUp { who, admin, how }
+}
+
 fn feed(dice: &mut Dice, events_max: usize) -> Step {
     let topic = dice.roll(TOPICS) as u8;
     Step::Feed { topic, events: 1 + dice.roll(events_max), own_id: dice.once_in(4) }
@@ -187,6 +245,7 @@ impl fmt::Display for Scenario {
         writeln!(f, "Scenario {{\n    seed: {},", self.seed)?;
         writeln!(f, "    faults: {:?},", self.faults)?;
         writeln!(f, "    knobs: {:?},", self.knobs)?;
+        writeln!(f, "    access: {:?},", self.access)?;
         writeln!(f, "    steps: vec![")?;
         self.steps.iter().try_for_each(|step| writeln!(f, "        {step:?},"))?;
         f.write_str("    ],\n}")

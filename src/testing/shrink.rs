@@ -3,7 +3,8 @@
 //! Steps are left out, first many at a time and then one by one; then kinds of faults; then knobs go
 //! back to their defaults and sizes become small. Whatever is left matters.
 
-use super::knobs::Knobs;
+use super::access::Access;
+use super::knobs::RESETS;
 use super::scenario::{Scenario, Step};
 
 /// Makes `scenario` smaller for as long as `fails` says that it still fails, but asks at most
@@ -68,15 +69,21 @@ impl<F: Fn(&Scenario) -> bool> Shrinking<F> {
     fn reset_knobs(&mut self) {
         for reset in RESETS {
             let mut smaller = self.best.clone();
-            reset(&mut smaller.knobs, &Knobs::default());
+            reset(&mut smaller.knobs);
             self.adopt(smaller);
         }
+        let smaller = Scenario { access: Access::default(), ..self.best.clone() };
+        self.adopt(smaller);
         for at in 0..self.best.steps.len() {
-            let Step::Turn(_) = &self.best.steps[at] else { continue };
+            if !matches!(self.best.steps[at], Step::Turn(_) | Step::Reload(_)) {
+                continue;
+            }
             for reset in RESETS {
                 let mut smaller = self.best.clone();
-                if let Step::Turn(knobs) = &mut smaller.steps[at] {
-                    reset(knobs, &Knobs::default());
+                match &mut smaller.steps[at] {
+                    Step::Turn(knobs) => reset(knobs),
+                    Step::Reload(reload) => reset(&mut reload.knobs),
+                    _ => {}
                 }
                 self.adopt(smaller);
             }
@@ -93,30 +100,6 @@ impl<F: Fn(&Scenario) -> bool> Shrinking<F> {
         }
     }
 }
-
-type Reset = fn(&mut Knobs, &Knobs);
-
-/// Each sets one knob to its default.
-const RESETS: &[Reset] = &[
-    |knobs, default| knobs.write_path = default.write_path,
-    |knobs, default| knobs.auto_rule = default.auto_rule,
-    |knobs, default| knobs.overrun = default.overrun,
-    |knobs, default| knobs.flush_policy = default.flush_policy,
-    |knobs, default| knobs.flush_policy_of_t0 = default.flush_policy_of_t0,
-    |knobs, default| knobs.log_bytes_max = default.log_bytes_max,
-    |knobs, default| knobs.log_events_max = default.log_events_max,
-    |knobs, default| knobs.flush_budget_bytes = default.flush_budget_bytes,
-    |knobs, default| knobs.flush_slice_us = default.flush_slice_us,
-    |knobs, default| knobs.read_budget_bytes = default.read_budget_bytes,
-    |knobs, default| knobs.accept_batch = default.accept_batch,
-    |knobs, default| knobs.connections_max = default.connections_max,
-    |knobs, default| knobs.heartbeat = default.heartbeat,
-    |knobs, default| knobs.heartbeat_ms = default.heartbeat_ms,
-    |knobs, default| knobs.stall_timeout_ms = default.stall_timeout_ms,
-    |knobs, default| knobs.connection_age_ms = default.connection_age_ms,
-    |knobs, default| knobs.topic_idle_ms = default.topic_idle_ms,
-    |knobs, default| knobs.drain_ms = default.drain_ms,
-];
 
 fn smaller_steps(step: &Step) -> Vec<Step> {
     match *step {
@@ -137,6 +120,14 @@ fn smaller_steps(step: &Step) -> Vec<Step> {
             Step::Subscribe { who, topics, window_bytes, http10: false, prompt },
             Step::Subscribe { who, topics, window_bytes, http10, prompt: true },
         ],
+        Step::Ask { who, ask, times, sip } => vec![
+            Step::Ask { who, ask, times: 1, sip },
+            Step::Ask { who, ask, times: times / 2, sip },
+            Step::Ask { who, ask, times, sip: usize::MAX },
+        ],
+        Step::HangUp { who, admin, .. } => {
+            vec![Step::HangUp { who, admin, how: super::scenario::Leave::Close }]
+        }
         Step::Pass { ms } => vec![Step::Pass { ms: ms / 10 }],
         Step::Suspend { .. } => vec![Step::Suspend { minutes: 1 }],
         _ => Vec::new(),

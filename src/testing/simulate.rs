@@ -53,13 +53,20 @@ pub fn live(scenario: &Scenario) -> Result<Lived, String> {
 pub fn seed(seed: u64) -> Result<Lived, Box<Failure>> {
     let scenario = Scenario::of_seed(seed);
     live(&scenario).map_err(|why| {
+        let alike =
+            |smaller: &Scenario| live(smaller).is_err_and(|other| kind(&other) == kind(&why));
         let begun = Instant::now();
         let in_time = || begun.elapsed() < SHRINK_TIME_MAX;
-        let small =
-            shrink(scenario, SHRINK_TRIES_MAX, |smaller| in_time() && live(smaller).is_err());
+        let small = shrink(scenario, SHRINK_TRIES_MAX, |smaller| in_time() && alike(smaller));
         let why_small = live(&small).err().unwrap_or_default();
         Box::new(Failure { seed: Some(seed), why, scenario: small, why_small })
     })
+}
+
+/// What kind of failure that is: the beginning of what was wrong, without numbers.
+fn kind(why: &str) -> String {
+    let line = why.lines().find(|line| !line.starts_with("panicked at ")).unwrap_or_default();
+    line.chars().filter(|char| !char.is_ascii_digit()).take(KIND_CHARS).collect()
 }
 
 /// Lives through the scenarios of `seeds` in `jobs` threads, and gives up at the third failure.
@@ -116,11 +123,12 @@ impl fmt::Display for Failure {
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let per_s = self.worlds as f64 / self.took.as_secs_f64().max(0.001);
-        let Lived { events, gaps, acknowledged, turns } = self.lived;
+        let Lived { events, gaps, acknowledged, answers, looks, reloads, turns } = self.lived;
         write!(
             f,
             "{} seeds in {:.1} s ({per_s:.0} a second): {turns} turns, {acknowledged} acknowledged \
-             events, {events} received and {gaps} gap notices checked; {} failures",
+             events, {reloads} reloads; checked: {events} events and {gaps} gap notices, {answers} \
+             answers, {looks} states; {} failures",
             self.worlds,
             self.took.as_secs_f64(),
             self.failures.len(),
@@ -152,6 +160,7 @@ thread_local! {
 
 /// Worlds that never come to rest take long to fail.
 const SHRINK_TIME_MAX: Duration = Duration::from_secs(20);
+const KIND_CHARS: usize = 40;
 const SHRINK_TRIES_MAX: usize = 2000;
 const FAILURES_MAX: usize = 3;
 
@@ -182,5 +191,6 @@ mod tests {
         let lived = summary.lived;
         let enough = |is: usize| is as u64 > count / 2;
         assert!(enough(lived.events) && enough(lived.gaps) && enough(lived.acknowledged));
+        assert!(enough(lived.answers) && enough(lived.reloads));
     }
 }

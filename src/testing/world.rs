@@ -11,16 +11,23 @@
 //!   its topics, every request is answered;
 //! * time does what it should: silent streams get heartbeats, one and no burst of them after the
 //!   process was stopped; who asks for nothing is sent away;
+//! * each request is answered within so many turns of its arrival, however slowly others read;
+//! * a look changes nothing, and shows what is so;
+//! * what a reload puts in force is without a contradiction;
 //! * after a drain no slot is taken, and no stream was cut short that there was time for.
 
+mod callers;
 mod clients;
 mod ending;
+mod looks;
+mod settings;
 mod time;
 
 use super::Dice;
-use super::kernel::Kernel;
+use super::caller::Caller;
+use super::kernel::{Entrance, Kernel};
 use super::knobs::Knobs;
-use super::ledger::Ledger;
+use super::ledger::{Draft, Ledger};
 use super::pipe::{ClientEnd, ServerEnd};
 use super::publisher::Publisher;
 use super::scenario::{Scenario, Step};
@@ -30,6 +37,7 @@ use crate::reactor::acceptor::Acceptor;
 use crate::reactor::turn::Turns;
 use crate::server::{Door, Platform, Server};
 use std::cell::Cell;
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 /// Simulated sockets, and a clock that moves when it is told to, and a little with each look.
@@ -61,6 +69,12 @@ pub struct Lived {
     pub gaps: usize,
     /// Events that publishers were acknowledged.
     pub acknowledged: usize,
+    /// Answers that callers have received and checked,
+    pub answers: usize,
+    /// and events of the server's state.
+    pub looks: usize,
+    /// Configurations that were read again, and adopted.
+    pub reloads: usize,
     /// Turns of the loop.
     pub turns: usize,
 }
@@ -70,6 +84,9 @@ impl std::ops::AddAssign for Lived {
         self.events += more.events;
         self.gaps += more.gaps;
         self.acknowledged += more.acknowledged;
+        self.answers += more.answers;
+        self.looks += more.looks;
+        self.reloads += more.reloads;
         self.turns += more.turns;
     }
 }
@@ -79,9 +96,12 @@ impl std::ops::AddAssign for Lived {
 struct Party<C> {
     client: C,
     line: Option<ClientEnd>,
-    /// A subscriber reads as soon as it can; a publisher sends so many bytes a turn.
+    /// A subscriber reads as soon as it can; a publisher sends, and a caller reads, so many bytes a
+    /// turn.
     prompt: bool,
     cut: usize,
+    /// For how many turns it has waited for an answer, or for more of one.
+    waited: usize,
     /// Nothing is owed to it: it has gone by half, or talked, or was cut off.
     careless: bool,
     /// When it last received something.
@@ -90,7 +110,15 @@ struct Party<C> {
 
 impl<C> Party<C> {
     fn new(client: C) -> Party<C> {
-        Party { client, line: None, prompt: true, cut: 1000, careless: false, heard_ns: 0 }
+        Party {
+            client,
+            line: None,
+            prompt: true,
+            cut: 1000,
+            waited: 0,
+            careless: false,
+            heard_ns: 0,
+        }
     }
 }
 
@@ -103,13 +131,18 @@ pub struct World {
     dice: Dice,
     clock: Rc<Cell<u64>>,
     kernel: Kernel,
-    turns: Turns<Simulation, Kernel>,
+    turns: Turns<Simulation, Entrance>,
     knobs: Knobs,
     subscribers: Vec<Party<Subscriber>>,
     publishers: Vec<Party<Publisher>>,
+    callers: Vec<Party<Caller>>,
+    /// Those of the admin listener.
+    onlookers: Vec<Party<Caller>>,
     strangers: Vec<ClientEnd>,
     /// Who publishes from within.
     feed: Publisher,
+    /// What it has handed over, and the loop has not taken yet.
+    inbox: VecDeque<Draft>,
     ledger: Ledger,
     scenario: Scenario,
     starved_until_ns: u64,
@@ -134,9 +167,9 @@ impl World {
         let mut world = World::new(scenario.clone());
         for (nth, step) in scenario.steps.iter().enumerate() {
             let done = world.step(step).and_then(|()| world.turn());
-            done.map_err(|why| format!("in step {nth}, {step:?}: {why}"))?;
+            done.map_err(|why| format!("{why}\nin step {nth}, {step:?}"))?;
         }
-        world.end().map_err(|why| format!("at the end: {why}"))?;
+        world.end().map_err(|why| format!("{why}\nat the end"))?;
         Ok(world.lived())
     }
 
@@ -146,22 +179,31 @@ impl World {
         let kernel = Kernel::new(Dice::new(scenario.seed ^ 1), scenario.faults);
         let simulation = Simulation { now_ns: Rc::clone(&clock) };
         let random = dice.roll(1 << 30) as u64;
-        let mut server = Server::new(scenario.knobs.config(), simulation, 200, random);
+        let mut config = scenario.knobs.config();
+        scenario.access.set(&mut config);
+        let doors = config.admin.map(|_| Door::Admin);
+        let doors = std::iter::once(Door::Public).chain(doors);
+        let acceptors = doors.map(|door| Acceptor::new(kernel.entrance(door), door)).collect();
+        let mut server = Server::new(config, simulation, 200, random);
         server.keep_journal();
-        let acceptor = Acceptor::new(kernel.clone(), Door::Public);
+        let mut ledger = Ledger::default();
+        ledger.narrow = scenario.knobs.is_narrow();
         World {
             dice,
             clock,
-            turns: Turns::new(server, vec![acceptor]),
+            turns: Turns::new(server, acceptors),
             kernel,
             ends_streams: ends_streams(&scenario.knobs),
             holds_back: scenario.knobs.holds_publishers_back(),
             knobs: scenario.knobs.clone(),
             subscribers: Vec::new(),
             publishers: Vec::new(),
+            callers: Vec::new(),
+            onlookers: Vec::new(),
             strangers: Vec::new(),
             feed: Publisher::new(u8::MAX),
-            ledger: Ledger::default(),
+            inbox: VecDeque::new(),
+            ledger,
             scenario,
             starved_until_ns: 0,
             disturbed_ns: 0,
@@ -175,6 +217,10 @@ impl World {
         for party in &self.subscribers {
             lived.events += party.client.seen.0;
             lived.gaps += party.client.seen.1;
+        }
+        for party in self.callers.iter().chain(&self.onlookers) {
+            lived.answers += party.client.seen.0;
+            lived.looks += party.client.seen.1;
         }
         lived.acknowledged += self.publishers.iter().map(|p| p.client.acknowledged).sum::<usize>();
         lived
@@ -200,8 +246,13 @@ impl World {
                 }
             }
             Step::Feed { topic, events, own_id } => {
-                return (0..events).try_for_each(|_| self.publish_from_within(topic, own_id));
+                let drafts = (0..events).map(|_| self.feed.draft(&name_of(topic), own_id));
+                self.inbox.extend(drafts);
             }
+            Step::Ask { who, ask, times, sip } => self.ask(who, ask, times, sip),
+            Step::HangUp { who, admin, how } => self.hang_up(who, admin, how),
+            Step::Look => return self.look(),
+            Step::Reload(ref reload) => return self.reload(reload),
             Step::Publish { who, topic, form, events, own_id, cut } => {
                 self.reach_publisher(who);
                 let party = &mut self.publishers[who];
@@ -222,7 +273,7 @@ impl World {
                 self.reach_publisher(who);
             }
             Step::Stranger { text, closes } => {
-                let line = self.connect(1000);
+                let line = self.connect(1000, Door::Public);
                 line.send(text.as_bytes());
                 if closes {
                     line.close_half();

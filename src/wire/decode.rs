@@ -122,6 +122,15 @@ impl Decoder {
         }
     }
 
+    /// How many bytes are allocated for it.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn allocated_bytes(&self) -> usize {
+        let Block { data, name, id, valid_id, .. } = &self.block;
+        let valid_id = valid_id.as_ref().map_or(0, Vec::capacity);
+        let block = data.capacity() + name.capacity() + id.capacity() + valid_id;
+        self.line.capacity() + self.last_id.capacity() + block
+    }
+
     /// The reader's position: the last id that a finished block has set.
     pub fn last_id(&self) -> &[u8] {
         &self.last_id

@@ -48,7 +48,7 @@ impl World {
         };
         match self.publishers.iter().position(waits) {
             Some(who) => Err(format!("publisher {who} is not answered")),
-            None => Ok(()),
+            None => self.check_answered(),
         }
     }
 

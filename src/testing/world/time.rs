@@ -1,8 +1,9 @@
 //! What time does to a simulated world: turns of the loop, and what must hold in each.
 
-use super::{Checked, Party, REST_TURNS_MAX, World, ends_streams};
+use super::{Checked, Party, REST_TURNS_MAX, World};
 use crate::config::Heartbeat;
-use crate::testing::knobs::Knobs;
+use crate::send::private::ALLOCATED_BYTES_MAX;
+use crate::server::Held;
 use crate::testing::publisher::Publisher;
 use crate::testing::scenario::TOPICS;
 use std::time::Duration;
@@ -20,11 +21,12 @@ impl World {
         let reports = self.kernel.poll();
         self.turns.begin();
         reports.into_iter().for_each(|ready| self.turns.dispatch(ready));
+        self.take_inbox()?;
         let kernel = self.kernel.clone();
         self.turns.accept(|socket, number| kernel.register(socket, number));
         self.turns.end();
         if !self.turns.server.accepts() {
-            self.kernel.close_queue();
+            self.kernel.close_public_queue();
         }
         self.ledger.read(self.turns.server.hub())?;
         self.turns.server.check_invariants();
@@ -45,19 +47,23 @@ impl World {
 
     pub(super) fn check_memory(&self) -> Checked {
         let load = self.turns.server.load();
-        let per_stream = HEAD_BYTES_MAX + NOTICE_BYTES_MAX * TOPICS + EVENT_FRAME_BYTES_MAX;
+        // A frame that was cut is kept in a buffer that may have grown by doubling.
+        let of_stream = HEAD_BYTES_MAX + NOTICE_BYTES_MAX * TOPICS + EVENT_FRAME_BYTES_MAX;
+        // Requests wait when so much is allocated; the last answer may go beyond that.
+        let of_caller = ALLOCATED_BYTES_MAX + ANSWER_BYTES_MAX;
+        let of_onlooker = ALLOCATED_BYTES_MAX + ADMIN_ANSWER_BYTES_MAX;
+        // Answers to what was asked before may stand before the stream.
+        let of_viewer = of_onlooker + HEAD_BYTES_MAX + NOTICE_BYTES_MAX + STATE_BYTES_MAX;
+        check_held("a subscriber's stream", load.subscribers, 2 * of_stream)?;
+        check_held("a stream of /live", load.viewers, of_viewer)?;
+        check_held("a connection", load.callers, of_caller)?;
+        check_held("an admin connection", load.onlookers, of_onlooker)?;
         let bounds = [
-            ("private bytes of a stream", load.stream_private_bytes, per_stream),
-            ("private bytes of answers", load.answer_private_bytes, (64 << 10) + 4096),
-            ("unread input", load.input_bytes, (16 << 10) + (64 << 10)),
             ("listed connections", load.listed, load.slots),
-            ("topics in passes", load.passes, 2 * TOPICS),
-            ("topics that linger", load.lingers, 2 * TOPICS),
+            ("topics in passes", load.passes, 2 * TOPICS + 2),
+            ("topics that linger", load.lingers, 2 * TOPICS + 2),
         ];
-        match bounds.into_iter().find(|(_, is, bound)| is > bound) {
-            Some((what, is, bound)) => Err(format!("{what}: {is}, above {bound}")),
-            None => Ok(()),
-        }
+        check_bounds("of the server", &bounds)
     }
 
     /// Whether something goes on that needs no time to pass.
@@ -65,6 +71,8 @@ impl World {
         let sends = |party: &Party<Publisher>| party.line.is_some() && party.client.has_more();
         self.kernel.is_pending()
             || self.publishers.iter().any(sends)
+            || self.callers_read()
+            || (!self.inbox.is_empty() && !self.turns.server.is_lagging())
             || self.turns.timeout() == Some(Duration::ZERO)
     }
 
@@ -137,15 +145,23 @@ impl World {
         }
         Ok(())
     }
+}
 
-    pub(super) fn adopt(&mut self, knobs: &Knobs) {
-        self.holds_back &= knobs.holds_publishers_back()
-            && knobs.log_bytes_max >= self.knobs.log_bytes_max
-            && knobs.log_events_max >= self.knobs.log_events_max;
-        self.turns.server.adopt(knobs.config());
-        self.knobs = knobs.clone();
-        self.ends_streams |= ends_streams(knobs);
-        self.disturbed_ns = self.clock.get();
+/// What is allocated for one connection has a bound.
+fn check_held(whose: &str, held: Held, private_bytes_max: usize) -> Checked {
+    let bounds = [
+        ("bytes of answers or of its own", held.private, private_bytes_max),
+        ("bytes of input", held.input, (16 << 10) + (64 << 10)),
+        ("bytes allocated for a body", held.body, BODY_BYTES_MAX),
+        ("bytes allocated for a watch", held.watch, WATCH_BYTES_MAX),
+    ];
+    check_bounds(whose, &bounds)
+}
+
+fn check_bounds(whose: &str, bounds: &[(&str, usize, usize)]) -> Checked {
+    match bounds.iter().find(|(_, is, bound)| is > bound) {
+        Some((what, is, bound)) => Err(format!("{what} of {whose}: {is}, above {bound}")),
+        None => Ok(()),
     }
 }
 
@@ -154,4 +170,14 @@ const HEAD_BYTES_MAX: usize = 400;
 /// The longest gap notice, in its chunk.
 const NOTICE_BYTES_MAX: usize = 120;
 /// The longest frame that a draft can become: its data, its fields, and what each line takes.
-const EVENT_FRAME_BYTES_MAX: usize = 400;
+const EVENT_FRAME_BYTES_MAX: usize = 500;
+/// The longest state that `/live` sends.
+const STATE_BYTES_MAX: usize = 16 << 10;
+/// The longest answer of the public listener,
+const ANSWER_BYTES_MAX: usize = 1 << 10;
+/// and of the admin listener.
+const ADMIN_ANSWER_BYTES_MAX: usize = 64 << 10;
+/// The longest body in use is an event, or a line of one, in two buffers and with its fields.
+const BODY_BYTES_MAX: usize = 2 << 10;
+/// A few dozen interruptions of a stream.
+const WATCH_BYTES_MAX: usize = 8 << 10;
