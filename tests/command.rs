@@ -4,6 +4,7 @@
 
 mod support;
 
+use socket2::{Domain, Socket, Type};
 use std::fs;
 use std::io::Write;
 use std::process::Output;
@@ -47,6 +48,49 @@ fn wrong_usage_is_explained() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     refused(&run(&["--listen", &address]), 1, "is another server running?");
+    refused(&run(&["--listen", "198.51.100.1:0"]), 2, "--publish-token-file FILE");
+}
+
+/// A port that is given to no other process while the socket lives. Because that does not listen, a
+/// server that reuses addresses can (`SO_REUSEADDR`, socket(7)).
+fn reserved_port(address: &str) -> std::io::Result<(u16, Socket)> {
+    let address: std::net::SocketAddr = address.parse().unwrap();
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    Ok((socket.local_addr()?.as_socket().unwrap().port(), socket))
+}
+
+/// The second address of the list takes the same connections as another one.
+#[test]
+fn addresses_that_overlap_are_explained() {
+    let run = |listen: String, admin: &str| {
+        let mut command = pushv(&["serve", "--listen", &listen, "--admin", admin]);
+        command.env("PUSHV_PUBLISH_TOKEN", "s").output().unwrap()
+    };
+    let (port, _reserved) = reserved_port("0.0.0.0:0").unwrap();
+    let own = format!("127.0.0.1:{port}");
+    refused(&run(format!("{own},{own}"), "off"), 2, "listen and admin name it twice");
+    refused(&run(own.clone(), &own), 2, "listen and admin name it twice");
+    let overlaps = format!("listen or admin also name 0.0.0.0:{port}, which overlaps with it");
+    refused(&run(format!("0.0.0.0:{port},{own}"), "off"), 2, &overlaps);
+    refused(&run(format!("0.0.0.0:{port}"), &own), 2, &overlaps);
+}
+
+/// All addresses of both families on one port, which is what a list of the two asks for.
+#[test]
+fn both_families_share_a_port() {
+    let Ok((port, _reserved)) = reserved_port("[::]:0") else {
+        return support::skip("no IPv6");
+    };
+    let listen = format!("[::]:{port},0.0.0.0:{port}");
+    let mut command = pushv(&["serve", "--listen", &listen, "--admin", "off"]);
+    let process = Process::spawn(command.env("PUSHV_PUBLISH_TOKEN", "s"));
+    for loopback in [format!("127.0.0.1:{port}"), format!("[::1]:{port}")] {
+        let mut client = Client::connect(loopback.parse().unwrap());
+        assert_eq!(client.request("GET", "/healthz", &[], b"").status, 200, "{loopback}");
+    }
+    drop(process);
 }
 
 /// A flag is stronger than the environment, the environment than the file, the file than the
@@ -158,6 +202,23 @@ fn a_termination_drains() {
         process.expect_log("draining");
         process.expect_log("drained");
     }
+}
+
+/// What rotates logs sends one of these to other servers.
+#[test]
+fn other_signals_do_not_end_it() {
+    let mut process = Process::start(&[]);
+    let mut stream = process.subscribe("/a");
+    for signal in ["-USR1", "-USR2"] {
+        process.signal(signal);
+        process.expect_log("SIGUSR1 and SIGUSR2 do nothing; SIGTERM drains");
+        Client::connect(process.public).request("POST", "/events/a", &[], b"x");
+        assert_eq!(stream.data(), "x");
+    }
+    process.signal("-TERM");
+    assert_eq!(stream.next(), None);
+    assert!(stream.ended, "with the last chunk");
+    assert_eq!(process.wait(), Some(0));
 }
 
 #[test]

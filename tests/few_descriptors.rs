@@ -69,11 +69,18 @@ fn the_least_limit_keeps_its_promise() {
     drop((crowd, admins));
     // Whoever has left makes room for a publisher, and all who stayed hear of it.
     drop(streams.pop());
-    process.expect_log("reason=peer_left");
+    let connections = || {
+        let metrics = Client::connect(process.admin.unwrap()).request("GET", "/metrics", &[], b"");
+        let text = metrics.text();
+        let value = text.lines().find_map(|line| line.strip_prefix("pushv_connections "));
+        value.unwrap().parse::<usize>().unwrap()
+    };
     let deadline = std::time::Instant::now() + support::PATIENCE;
-    while Client::connect(process.public).request("POST", "/events/a", &[], b"x").status != 200 {
+    while connections() > streams.len() {
         assert!(std::time::Instant::now() < deadline, "no room");
     }
+    let published = Client::connect(process.public).request("POST", "/events/a", &[], b"x");
+    assert_eq!(published.status, 200);
     for stream in &mut streams {
         assert_eq!(stream.data(), "x");
     }

@@ -6,7 +6,7 @@ use clap::{Arg, ArgMatches, Command as Subcommand};
 use pushv::feed::{self, Clock, Lines};
 use pushv::observe::outlet::Outlet;
 use pushv::reactor::{Command, Gone, Handle, Reactor};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::low_level::pipe;
 use std::io;
 use std::net::SocketAddr;
@@ -21,7 +21,8 @@ pub fn command() -> Subcommand {
             "Subscribe:  curl -N http://127.0.0.1:8080/events/TOPIC\n\
              Publish:    curl -d 'some text' http://127.0.0.1:8080/events/TOPIC\n\
              Knobs:      curl http://127.0.0.1:9180/knobs\n\n\
-             Signals: TERM and INT drain, a second one ends at once; HUP reads the file again.",
+             Signals: TERM and INT drain, a second one ends at once; HUP reads the file again; USR1 and\n\
+             USR2 do nothing.",
         )
         .args(settings::arguments())
         .arg(
@@ -99,7 +100,9 @@ fn announce(reactor: &Reactor, demo: bool) {
     }
 }
 
-/// Has TERM and INT drain, a second one stop, and HUP read the configuration again.
+/// Has TERM and INT drain, a second one stop, and HUP read the configuration again. USR1 and USR2,
+/// which have other servers open their logs again, would end the process without a drain if they
+/// were left to the kernel.
 fn listen_to_signals(reactor: &mut Reactor, sources: Sources) -> io::Result<()> {
     let bell = |signals: &[i32]| {
         let (ours, handlers) = UnixStream::pair()?;
@@ -113,6 +116,12 @@ fn listen_to_signals(reactor: &mut Reactor, sources: Sources) -> io::Result<()> 
         terminations += count;
         service::notify("STOPPING=1");
         Some(if terminations == 1 { Command::Drain } else { Command::Stop })
+    })?;
+    reactor.ring(bell(&[SIGUSR1, SIGUSR2])?, |_| {
+        log::warn!(
+            "SIGUSR1 and SIGUSR2 do nothing; SIGTERM drains, SIGHUP reads the configuration again"
+        );
+        None
     })?;
     let hub = reactor.handle();
     reactor.ring(bell(&[SIGHUP])?, move |_| {

@@ -141,7 +141,13 @@ const OFF: &str = "off";
 fn addresses(text: &str) -> Result<Vec<SocketAddr>, String> {
     match text.to_socket_addrs() {
         Ok(addresses) if addresses.len() == 0 => Err(format!("{text:?} has no address")),
-        Ok(addresses) => Ok(addresses.collect()),
+        // A hosts file may have a name twice.
+        Ok(addresses) => Ok(addresses.fold(Vec::new(), |mut all, address| {
+            if !all.contains(&address) {
+                all.push(address);
+            }
+            all
+        })),
         Err(error) => Err(format!("wants HOST:PORT, and {text:?} is none: {error}")),
     }
 }

@@ -38,7 +38,7 @@ fn open() -> usize {
     std::fs::read_dir("/proc/self/fd").map_or(OPEN_ASSUMED, |all| all.count().saturating_sub(1))
 }
 
-/// For what is opened later, at most at the same time: signals (5), the configuration and a token,
+/// For what is opened later, at most at the same time: signals (8), the configuration and a token,
 /// the service manager's socket, a socket on which options are tried, the process's own figures.
 const SPARE: usize = 16;
 /// As many as a server without a file or a service manager has.
