@@ -200,9 +200,9 @@ pub fn check_retry(retry_ms: u64) -> Result<(), FieldError> {
 pub const EARLIEST: &str = "earliest";
 /// What `Pushv-Resumed-From` says of a stream that begins with the next event.
 pub const LATEST: &str = "latest";
-/// The reconnection times, in milliseconds, that an event may set. With 0 a reader whose server is
-/// down connects without a pause. Above 2,147,483,647 a timer of JavaScript fires at once, which
-/// is the same; a day is more than enough.
+/// The reconnection times, in milliseconds, that an event may set; the knob `retry_ms` has the same
+/// bounds. With 0 a reader comes back without a pause. Above 2,147,483,647 a timer of node fires at
+/// once, which is the same, and a browser waits for weeks.
 pub const RETRY_MS: std::ops::RangeInclusive<u64> = 1..=86_400_000;
 /// The name of the event that tells a reader of a loss.
 pub const GAP: &str = "gap";

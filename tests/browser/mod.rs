@@ -4,6 +4,8 @@
 //! no library; and a browser whose pipe is closed ends by itself.
 //! <https://chromedevtools.github.io/devtools-protocol/>
 
+#![allow(dead_code)] // each test uses its own part
+
 use crate::support::{PATIENCE, Running, installed};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};

@@ -5,9 +5,13 @@
 
 #![allow(clippy::unwrap_used)] // a test may panic
 
+#[path = "../browser/mod.rs"]
+mod browser;
 mod cutter;
 mod drive;
 mod node;
+mod pages;
+mod python;
 #[path = "../support/mod.rs"]
 mod support;
 
