@@ -2,7 +2,7 @@
 //! past the first of them (RFC 9112 §11.2).
 
 use crate::scene::Scene;
-use crate::table::{EMBEDDED, Row, answered, check, chunked, post, refused, refused_bytes};
+use crate::table::{EMBEDDED, Row, answered, bare, check, chunked, post, refused, refused_bytes};
 
 pub fn table() -> Vec<Row> {
     let mut rows = content_lengths();
@@ -24,6 +24,7 @@ fn content_lengths() -> Vec<Row> {
     rows.extend(refused(8, "length-list", 400, "5, 5", length));
     rows.extend(answered(8, "length-zeros", 200, 1, "005|0000000000000000005", length));
     rows.extend(answered(8, "length-blanks", 200, 1, "\t5|5 | \t 5\t ", length));
+    rows.extend(answered(8, "length-missing", 200, 1, "POST /events/a", bare));
     let old = |line: &str| format!("{line} HTTP/1.0\r\n\r\nhello").into();
     let lines = "POST /events/a|POST /events/a?event=e|POST /healthz|PATCH /events/a";
     rows.extend(refused(8, "length-missing-in-1.0", 400, lines, old));
