@@ -9,7 +9,8 @@ use pushv::send::socket_knobs::SocketKnobs;
 use pushv::send::transport::Transport;
 use pushv::server::{Door, OwnedEvent, Platform, Server, Token};
 use std::cell::{Cell, RefCell};
-use std::io::{self, ErrorKind, IoSlice};
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, IoSlice, Read as _};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -35,23 +36,23 @@ impl Platform for Clock {
 /// The client's end of a socket.
 #[derive(Clone, Default)]
 struct Client {
+    /// What it has sent and the server has not read.
+    sent: Rc<RefCell<VecDeque<u8>>>,
     received: Rc<RefCell<Vec<u8>>>,
     /// How many bytes it still takes.
     room: Rc<Cell<usize>>,
 }
 
-/// A socket that sends one request, and takes what its client has room for.
+/// A socket that brings what its client sends, and takes what its client has room for.
 struct Socket {
     clock: Clock,
-    request: &'static [u8],
     client: Client,
 }
 
 impl Transport for Socket {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let request = std::mem::take(&mut self.request);
-        buffer[..request.len()].copy_from_slice(request);
-        if request.is_empty() { Err(ErrorKind::WouldBlock.into()) } else { Ok(request.len()) }
+        let mut sent = self.client.sent.borrow_mut();
+        if sent.is_empty() { Err(ErrorKind::WouldBlock.into()) } else { sent.read(buffer) }
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -100,13 +101,22 @@ impl Scene {
 
     /// Somebody connects, subscribes, and has room for so many bytes.
     fn subscribe(&mut self, room: usize) -> (Token, Client) {
+        self.connect(room, b"GET /events/a HTTP/1.1\r\nHost: h\r\n\r\n")
+    }
+
+    /// Somebody connects, sends something, and has room for so many bytes.
+    fn connect(&mut self, room: usize, bytes: &[u8]) -> (Token, Client) {
         let client = Client { room: Rc::new(Cell::new(room)), ..Client::default() };
-        let request = b"GET /events/a HTTP/1.1\r\nHost: h\r\n\r\n";
-        let socket = Socket { clock: self.clock.clone(), request, client: client.clone() };
+        let socket = Socket { clock: self.clock.clone(), client: client.clone() };
         let peer = SocketAddr::from(([127, 0, 0, 1], 1));
         let token = self.server.open(socket, peer, Door::Public).unwrap();
-        self.server.readable(token, false);
+        self.send(token, &client, bytes);
         (token, client)
+    }
+
+    fn send(&mut self, token: Token, client: &Client, bytes: &[u8]) {
+        client.sent.borrow_mut().extend(bytes);
+        self.server.readable(token, false);
     }
 
     fn publish(&mut self, data: &str) {
@@ -204,6 +214,56 @@ fn a_stall_is_the_absence_of_progress() {
     }
     assert!((55..=65).contains(&lasted_s), "{lasted_s} s");
     assert!(scene.server.socket_mut(slow).is_some(), "it took a byte every 50 s");
+}
+
+/// How often a client was answered with this status.
+fn answers(client: &Client, status: u16) -> usize {
+    let text = String::from_utf8_lossy(&client.received.borrow()).into_owned();
+    text.matches(&format!("HTTP/1.1 {status} ")).count()
+}
+
+/// An old client sends an empty line behind a body (RFC 9112 §2.2), and its next request later. The
+/// deadline of that head runs from the head's first byte, not from the empty line.
+#[test]
+fn an_empty_line_begins_no_head() {
+    let mut config = Config { admin: None, ..Config::default() };
+    (config.times.head_timeout_ms, config.times.idle_timeout_ms) = (2_000, 60_000);
+    let mut scene = Scene::new(config);
+    let post = b"POST /events/a HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\nx\r\n";
+    let (token, client) = scene.connect(usize::MAX, post);
+    scene.pass(Duration::from_secs(10));
+    assert_eq!((answers(&client, 200), answers(&client, 408)), (1, 0), "it is not told off");
+    let half = b"GET /healthz HTTP/1.1\r\n";
+    scene.send(token, &client, half);
+    scene.pass(Duration::from_millis(1_700));
+    assert_eq!(answers(&client, 408), 0, "its time has only begun");
+    scene.send(token, &client, b"Host: h\r\n\r\n");
+    scene.pass(Duration::from_secs(10));
+    assert_eq!((answers(&client, 200), answers(&client, 408)), (2, 0));
+    // And it does have a deadline.
+    scene.send(token, &client, half);
+    scene.pass(Duration::from_secs(3));
+    assert_eq!((answers(&client, 200), answers(&client, 408)), (2, 1));
+}
+
+/// Requests that were read and wait for earlier answers to be taken are not late: it is the server
+/// that lets them wait.
+#[test]
+fn a_request_that_must_wait_is_not_late() {
+    const POSTS: usize = 1500;
+    let mut config = Config { admin: None, ..Config::default() };
+    (config.times.head_timeout_ms, config.times.stall_timeout_ms) = (1_000, 60_000);
+    let mut scene = Scene::new(config);
+    let post = b"POST /events/a HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello";
+    let (token, client) = scene.connect(0, &post.repeat(POSTS));
+    // Many times the deadline, in which the client takes nothing.
+    scene.pass(Duration::from_secs(30));
+    assert!(!client.sent.borrow().is_empty(), "the server waits, too");
+    client.room.set(usize::MAX);
+    scene.server.writable(token);
+    scene.pass(Duration::from_millis(500));
+    assert_eq!((answers(&client, 200), answers(&client, 408)), (POSTS, 0));
+    assert!(scene.server.socket_mut(token).is_some(), "it goes on");
 }
 
 /// A browser does not close a connection whose stream has ended, and a subscriber has nothing to say
