@@ -14,7 +14,7 @@ const SOURCES: [&str; 4] = ["src", "Cargo.toml", "Cargo.lock", "build.rs"];
 
 fn main() {
     let (commit, watched) = examine(Path::new("."));
-    println!("cargo::rustc-env=PUSHV_BUILT_FROM={commit}");
+    println!("cargo::rustc-env=BUILT_FROM_COMMIT={commit}");
     watched.iter().for_each(|path| println!("cargo::rerun-if-changed={}", path.display()));
 }
 

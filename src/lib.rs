@@ -80,7 +80,7 @@
 /// The commit that this was built from, with `-dirty` behind it if a file that goes into the program
 /// differed from that commit. Nothing if it was built outside of a repository, or without git.
 pub const COMMIT: Option<&str> = {
-    let commit = env!("PUSHV_BUILT_FROM");
+    let commit = env!("BUILT_FROM_COMMIT");
     if commit.is_empty() { None } else { Some(commit) }
 };
 
