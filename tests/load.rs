@@ -28,9 +28,9 @@ fn open_closed_and_flooding_loops() {
     assert_eq!(report["published"]["events"], 60, "0.3 s at 200 per second");
     assert_eq!(report["latency_ns"]["count"], 600);
     assert_eq!(report["spread_ns"]["count"], 60);
-    let report = good(&url(&server), 10, &["--round", "--events", "50"]);
+    let report = good(&url(&server), 10, &["--round", "--events", "50", "--duration", "600s"]);
     assert_eq!(report["published"]["events"], 50);
-    let report = good(&url(&server), 10, &["--flood", "--events", "3000", "--duration", "20s"]);
+    let report = good(&url(&server), 10, &["--flood", "--events", "3000", "--duration", "600s"]);
     assert_eq!(report["deliveries"]["count"], 30_000);
     assert_eq!(report["client"]["cpu_shares"].as_array().unwrap().len(), 1);
 }
@@ -51,7 +51,8 @@ fn names_and_addresses_of_both_families() {
 #[test]
 fn several_processes_are_one_run() {
     let server = Server::start(&[]);
-    for pace in [&["--rate", "200"][..], &["--round", "--events", "30"], &["--flood"]] {
+    let counted = |pace| [pace, "--events", "300", "--duration", "600s"];
+    for pace in [&["--rate", "200"][..], &counted("--round"), &counted("--flood")] {
         let report = good(&url(&server), 7, &[pace, &["--processes", "3"]].concat());
         let events = report["published"]["events"].as_u64().unwrap();
         assert_eq!(report["latency_ns"]["count"], events * 7);
@@ -99,9 +100,13 @@ fn a_slow_reader_goes_on_behind_a_first_read_that_left_some() {
 #[test]
 fn those_who_drop_and_come_back_miss_nothing() {
     let server = Server::start(&[]);
-    let report = good(&url(&server), 20, &["--rate", "500", "--churn", "200", "--warmup", "200ms"]);
-    assert!(report["connections"]["reconnected"].as_u64().unwrap() > 30, "{report:#}");
-    assert_eq!(report["connections"]["lost"], 0);
+    // Long enough for so many to come back.
+    let report = ["300ms", "3s", "30s"].into_iter().find_map(|duration| {
+        let arguments = ["--rate", "500", "--churn", "200", "--warmup", "200ms", "--duration"];
+        let report = good(&url(&server), 20, &[&arguments[..], &[duration]].concat());
+        (report["connections"]["reconnected"].as_u64().unwrap() > 30).then_some(report)
+    });
+    assert_eq!(report.expect("some come back")["connections"]["lost"], 0);
 }
 
 /// A slow reader of a short log: its losses are told, so they are no offences.
@@ -128,11 +133,15 @@ fn listening_reports_times_between_events() {
             }
         })
     };
-    let (status, report) = report(&url(&server), &["-n", "3"]);
+    // Long enough for some to come.
+    let report = ["300ms", "3s", "30s"].into_iter().find_map(|duration| {
+        let (status, report) = report(&url(&server), &["-n", "3", "--duration", duration]);
+        assert_eq!((status, &report["mode"]), (0, &Value::from("listen")));
+        (report["deliveries"]["count"].as_u64().unwrap() > 10).then_some(report)
+    });
     *stop.lock().unwrap() = true;
     publisher.join().unwrap();
-    assert_eq!((status, &report["mode"]), (0, &Value::from("listen")));
-    assert!(report["deliveries"]["count"].as_u64().unwrap() > 10, "{report:#}");
+    let report = report.expect("events are received");
     assert!(report["interarrival_ns"]["p50"].as_u64().unwrap() > 0);
     assert!(report["published"].is_null() && report["latency_ns"].is_null());
 }
@@ -205,8 +214,8 @@ fn base64(text: &str) -> Vec<u8> {
 fn serves_well(address: &str) {
     let url = format!("http://{address}/events/a");
     good(&url, 20, &["--rate", "200"]);
-    good(&url, 20, &["--round", "--events", "30"]);
-    good(&url, 5, &["--flood", "--events", "500", "--pipeline", "1", "--duration", "20s"]);
+    good(&url, 20, &["--round", "--events", "30", "--duration", "600s"]);
+    good(&url, 5, &["--flood", "--events", "500", "--pipeline", "1", "--duration", "600s"]);
 }
 
 #[test]

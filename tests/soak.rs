@@ -78,15 +78,22 @@ fn the_judge_says_it_by_its_exit_status() {
     assert_eq!(judge(Path::new("/no/such/record")).status.code(), Some(1));
 }
 
-/// Too short to say anything of growth, and long enough that everything happens that is to.
+/// Too short to say anything of growth, and long enough that everything happens that is to: on a
+/// busy machine that may be longer.
 #[test]
 fn the_script_runs() {
     if installed(&["curl"]).is_none() {
         return;
     }
+    let everything_happened = ["0.005", "0.02", "0.05"].into_iter().any(everything_happens_in);
+    assert!(everything_happened, "the drivers of the script do not go on");
+}
+
+/// Whether so many hours were enough. What must hold holds in any case.
+fn everything_happens_in(hours: &str) -> bool {
     let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join("soak");
     let mut script = Command::new(format!("{ROOT}/scripts/soak.sh"));
-    script.args(["--hours", "0.005", "--hold", "300", "--out"]).arg(&out).stdin(Stdio::null());
+    script.args(["--hours", hours, "--hold", "300", "--out"]).arg(&out).stdin(Stdio::null());
     let output = script.env("PUSHV", env!("CARGO_BIN_EXE_pushv")).output().unwrap();
     let (says, why) =
         (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
@@ -105,8 +112,8 @@ fn the_script_runs() {
         let finding = findings.iter().find(|one| one.criterion == criterion).expect(criterion);
         assert!(finding.passed, "{finding:?}\n{says}\n{why}");
     }
-    assert!(run.end.knobs > 0 && run.end.stopped > 1 && run.end.unread > 1, "{:?}", run.end);
     assert!(run.loads.len() == 7 && says.contains("| hold-3 | prompt | 300 |"), "{says}");
+    run.end.knobs > 0 && run.end.stopped > 1 && run.end.unread > 1
 }
 
 #[test]

@@ -20,7 +20,7 @@ use support::{Server, installed};
 
 fn curl(arguments: &[&str]) -> String {
     let output =
-        Command::new("curl").args(["-sS", "--max-time", "20"]).args(arguments).output().unwrap();
+        Command::new("curl").args(["-sS", "--max-time", "120"]).args(arguments).output().unwrap();
     String::from_utf8(output.stdout).unwrap() + &String::from_utf8_lossy(&output.stderr)
 }
 
