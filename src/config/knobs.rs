@@ -374,6 +374,7 @@ pub static KNOBS: &[Knob] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::event::RETRY_MS;
     use std::collections::BTreeSet;
 
     #[test]
@@ -439,6 +440,11 @@ mod tests {
             }
         }
         check(&mut config, "adapt_grow", "0.5", "from 1 to 1000");
+        // What an event may set, a stream may be told.
+        let (low, high) = RETRY_MS.into_inner();
+        for value in [low - 1, high + 1, 1 << 32] {
+            check(&mut config, "retry_ms", &value.to_string(), &format!("from {low} to {high}"));
+        }
         for knob in ["stdin", "publish_token_file", "admin_token_file", "admin", "cpu", "listen"] {
             check(&mut config, knob, "", "wants ");
         }

@@ -25,7 +25,7 @@ use crate::send::socket_knobs::SocketKnobs;
 use crate::wire::chunk;
 use crate::wire::event::frame_bytes_max;
 use crate::wire::head::HeadLimits;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -314,11 +314,13 @@ impl Config {
         if let Some(topic) = &self.stdin {
             check_name(topic).map_err(|why| format!("stdin = {topic:?}: {why}"))?;
         }
+        // Each set of options once: thousands of topics may have the same, and this runs in the loop.
+        let mut tried = HashSet::from([self.delivery.socket.clone()]);
         for (topic, overrides) in &self.topics {
             check_name(topic).map_err(|why| format!("topic {topic:?}: {why}"))?;
             let delivery =
                 self.delivery_with(overrides).map_err(|why| format!("topic {topic:?}: {why}"))?;
-            if delivery.socket != self.delivery.socket {
+            if tried.insert(delivery.socket.clone()) {
                 delivery.socket.probe().map_err(|error| format!("topic {topic:?}: {error}"))?;
             }
         }

@@ -12,7 +12,7 @@ use std::io;
 use std::time::Duration;
 
 /// Values for the options of a socket.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SocketKnobs {
     /// `TCP_NODELAY`: send small segments at once, although earlier ones are not acknowledged.
     pub nodelay: bool,
