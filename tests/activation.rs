@@ -107,7 +107,7 @@ fn a_start_refuses_nobody() {
     let deadline = std::time::Instant::now() + PATIENCE;
     while std::net::TcpStream::connect(address).is_err() {
         assert!(std::time::Instant::now() < deadline, "it does not listen");
-        std::thread::sleep(Duration::from_millis(5));
+        std::thread::sleep(Duration::from_millis(5)); // between two looks
     }
     // The first connection starts the server, and is answered by it.
     assert_eq!(Client::connect(address).request("GET", "/healthz", &[], b"").status, 200);

@@ -26,7 +26,7 @@ fn source_at(address: SocketAddr, target: &str, options: Options) -> EventSource
     let source = EventSource::new(url, options);
     let closer = source.closer();
     std::thread::spawn(move || {
-        std::thread::sleep(PATIENCE);
+        std::thread::sleep(PATIENCE); // the subject is time
         closer.close();
     });
     source

@@ -256,7 +256,7 @@ impl Begun {
                 return Begun { child, out, servers };
             }
             assert_eq!(child.try_wait().unwrap(), None, "it has not ended by itself");
-            std::thread::sleep(Duration::from_millis(1));
+            std::thread::sleep(Duration::from_millis(1)); // between two looks
         }
     }
 
@@ -314,7 +314,7 @@ impl Process {
         let deadline = Instant::now() + PATIENCE;
         while Process::read(&self.pid).is_some_and(|now| now.began == self.began) {
             assert!(Instant::now() < deadline, "{self:?} goes on");
-            std::thread::sleep(Duration::from_millis(5));
+            std::thread::sleep(Duration::from_millis(5)); // between two looks
         }
     }
 }
@@ -324,7 +324,7 @@ fn an_interrupted_run_keeps_what_it_has() {
     let mut begun = Begun::run(&mut pushv(), "--quick", "interrupted");
     while !begun.out.0.join("records.jsonl").exists() {
         assert_eq!(begun.child.try_wait().unwrap(), None, "it has not ended by itself");
-        std::thread::sleep(Duration::from_millis(10));
+        std::thread::sleep(Duration::from_millis(10)); // between two looks
     }
     begun.signal("-INT");
     let (status, said) = begun.end();

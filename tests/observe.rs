@@ -311,7 +311,7 @@ fn a_stall_by_nagle_is_found() {
         // Acknowledgements are delayed while nobody reads.
         for _ in 0..4 {
             server.publish("a", "hello");
-            std::thread::sleep(Duration::from_millis(5));
+            std::thread::sleep(Duration::from_millis(5)); // the subject is time
         }
         for _ in 0..4 {
             napping.next().unwrap();

@@ -351,6 +351,7 @@ fn a_head_that_trickles_in_has_the_same_deadline() {
     let server = Server::start(&[("head_timeout_ms", "300")]);
     let mut client = server.connect();
     client.send("GET /healthz HTTP/1.1\r\nHost: h\r\n");
+    // the pace
     client.socket.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
     while client.socket.peek(&mut [0; 1]).is_err() {
         client.try_send("X: y\r\n"); // a hundred of them are refused in another way: 431

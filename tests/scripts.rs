@@ -140,7 +140,7 @@ fn pictures_of_the_live_page_are_taken() {
 
 #[test]
 fn wrong_arguments_are_refused() {
-    for script in ["trace_syscalls.sh", "kernel_path.sh", "screenshot.sh", "faults.sh"] {
+    for script in ["trace_syscalls.sh", "kernel_path.sh", "screenshot.sh", "faults.sh", "busy.sh"] {
         let run =
             |argument| Command::new(format!("{ROOT}/scripts/{script}")).arg(argument).output();
         assert_eq!(run("--wrong").unwrap().status.code(), Some(2));

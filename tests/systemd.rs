@@ -164,7 +164,7 @@ fn run_traced(trace: &str) -> Option<()> {
     let deadline = std::time::Instant::now() + PATIENCE;
     while child.try_wait().unwrap().is_none() {
         assert!(std::time::Instant::now() < deadline, "it does not end");
-        std::thread::sleep(std::time::Duration::from_millis(5));
+        std::thread::sleep(std::time::Duration::from_millis(5)); // between two looks
     }
     Some(())
 }

@@ -316,7 +316,7 @@ fn ended(child: &mut Child) -> Option<i32> {
             return status.code();
         }
         assert!(Instant::now() < deadline, "it does not end");
-        std::thread::sleep(Duration::from_millis(5));
+        std::thread::sleep(Duration::from_millis(5)); // between two looks
     }
 }
 

@@ -17,14 +17,14 @@ fn while_publishing(scene: &Scene, lead: u64, body: impl FnOnce(&AtomicU64)) {
             let mut nth: u64 = 0;
             while !stop.load(Ordering::Relaxed) {
                 if nth >= seen.load(Ordering::Relaxed).saturating_add(lead) {
-                    std::thread::sleep(Duration::from_micros(100));
+                    std::thread::sleep(Duration::from_micros(100)); // the pace
                     continue;
                 }
                 let data = nth.to_string();
                 let answer = publisher.request("POST", "/events/a", &[], data.as_bytes());
                 assert_eq!(answer.status, 200);
                 nth += 1;
-                std::thread::sleep(Duration::from_micros(700));
+                std::thread::sleep(Duration::from_micros(700)); // the pace
             }
         });
         let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| body(&seen)));

@@ -122,7 +122,7 @@ impl Scene {
         let deadline = Instant::now() + PATIENCE;
         while !holds() {
             assert!(Instant::now() < deadline, "it does not come to pass that {what}");
-            std::thread::sleep(Duration::from_millis(2));
+            std::thread::sleep(Duration::from_millis(2)); // between two looks
         }
     }
 
@@ -171,7 +171,7 @@ impl Scene {
                 "{} in the beginning, now {open:?}",
                 self.descriptors
             );
-            std::thread::sleep(Duration::from_millis(5));
+            std::thread::sleep(Duration::from_millis(5)); // between two looks
         }
         assert!(self.process.0.try_wait().expect("asked").is_none(), "the process has ended");
         let pid = self.process.0.id().to_string();
@@ -182,7 +182,7 @@ impl Scene {
                 break status;
             }
             assert!(Instant::now() < deadline, "it does not go down");
-            std::thread::sleep(Duration::from_millis(5));
+            std::thread::sleep(Duration::from_millis(5)); // between two looks
         };
         assert!(status.success(), "{status}");
     }
@@ -236,7 +236,7 @@ fn publish_until(told: &AtomicBool, public: SocketAddr) -> u64 {
         if told.load(Ordering::Relaxed) {
             break;
         }
-        std::thread::sleep(Duration::from_millis(2));
+        std::thread::sleep(Duration::from_millis(2)); // the pace
     }
     publish("end");
     count

@@ -150,7 +150,7 @@ impl Browser {
                 let page = self.evaluate("document.body.innerText");
                 panic!("never true: {expression}\n{}", page.as_str().unwrap_or_default());
             }
-            std::thread::sleep(Duration::from_millis(20));
+            std::thread::sleep(Duration::from_millis(20)); // between two looks
         }
     }
 
@@ -194,7 +194,7 @@ impl Drop for Browser {
     fn drop(&mut self) {
         let _gone = self.requests.write_all(b"{\"id\":0,\"method\":\"Browser.close\"}\0");
         // Its last message is the end of the pipe. Whatever still runs after that is killed.
-        while self.messages.recv_timeout(Duration::from_secs(5)).is_ok() {}
+        while self.messages.recv_timeout(Duration::from_secs(5)).is_ok() {} // between two looks
         let _gone = std::fs::remove_dir_all(&self.profile);
     }
 }

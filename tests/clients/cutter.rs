@@ -100,7 +100,7 @@ impl Cutter {
         let nth = self.cuts.fetch_add(1, Ordering::SeqCst);
         if nth.is_multiple_of(2) {
             // What was written must arrive: a reset takes back what its receiver has not read.
-            std::thread::sleep(Duration::from_millis(20));
+            std::thread::sleep(Duration::from_millis(20)); // the pace
             socket2::SockRef::from(client).set_linger(Some(Duration::ZERO))?;
             // Has the thread that reads let go of its descriptor: the last one to go resets.
             client.shutdown(Shutdown::Read)?;

@@ -55,7 +55,7 @@ fn exhaust(connects: usize) -> Result<String, String> {
     let mut flowing = Ok(());
     let share = server.cpu_share(|| {
         flowing = (1..=20u8).try_for_each(|nth| {
-            std::thread::sleep(Duration::from_millis(50));
+            std::thread::sleep(Duration::from_millis(50)); // the pace
             publisher.publish("t", &nth.to_string(), nth.to_string().as_bytes())?;
             readers.iter_mut().try_for_each(|reader| reader.expect(nth.to_string().as_bytes()))
         });

@@ -93,7 +93,7 @@ fn refusal(refused: &Refused) -> Result<Seen, String> {
 /// Demands that the server waits when nothing is to be done.
 fn expect_calm(server: &Server) -> Result<(), String> {
     let (before, begun) = (server.status("voluntary_ctxt_switches"), Instant::now());
-    let share = server.cpu_share(|| std::thread::sleep(CALM));
+    let share = server.cpu_share(|| std::thread::sleep(CALM)); // the subject is time
     let switches = server.status("voluntary_ctxt_switches") - before;
     let switches = (switches as f64 / begun.elapsed().as_secs_f64()) as u64;
     // The sweep takes 20 turns a second; a tracer that stops each costs some switches more.

@@ -289,7 +289,7 @@ pub fn until(patience: Duration, mut condition: impl FnMut() -> bool) -> Result<
         if Instant::now() >= deadline {
             return Err(());
         }
-        std::thread::sleep(Duration::from_millis(2));
+        std::thread::sleep(Duration::from_millis(2)); // between two looks
     }
     Ok(())
 }

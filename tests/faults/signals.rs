@@ -40,7 +40,7 @@ fn heartbeats_do_not_burst() -> Result<String, String> {
     let (begun, before) = (Instant::now(), server.metric("heartbeats_total"));
     server.signal("STOP");
     let mut running = begun.elapsed();
-    std::thread::sleep(Duration::from_secs(2));
+    std::thread::sleep(Duration::from_secs(2)); // the subject is time
     let begun = Instant::now();
     server.signal("CONT");
     server.wait_for("heartbeats_total", before + STREAMS, PATIENCE)?;
@@ -111,7 +111,7 @@ fn stopped_before_they_stalled(
             return Err(format!("{} bytes stay in the kernel", server.send_queues()));
         }
     }
-    std::thread::sleep(stall_timeout + Duration::from_millis(500));
+    std::thread::sleep(stall_timeout + Duration::from_millis(500)); // the subject is time
     server.signal("CONT");
     // Once the hand has come by all of them it is decided.
     server.wait_for("turns_total", server.metric("turns_total") + 60, PATIENCE)?;

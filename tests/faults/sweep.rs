@@ -277,7 +277,7 @@ fn accept_fails_with(error: &str) -> Result<String, String> {
     let _waits = std::net::TcpStream::connect(server.public).map_err(|error| error.to_string())?;
     let calls = || trace.text_so_far().matches("accept4(").count();
     let (before, begun) = (calls(), Instant::now());
-    std::thread::sleep(Duration::from_secs(1));
+    std::thread::sleep(Duration::from_secs(1)); // the subject is time
     let calls = (calls() - before) as f64 / begun.elapsed().as_secs_f64();
     publisher.publish("t", "2", b"after")?;
     reader.expect(b"before")?;

@@ -253,7 +253,7 @@ fn events_of_feeds(row: &Row) {
         }
     });
     (0..count).for_each(|_| handed_over.recv_timeout(PATIENCE).unwrap());
-    let one_more = handed_over.recv_timeout(Duration::from_millis(100));
+    let one_more = handed_over.recv_timeout(Duration::from_millis(100)); // the subject is time
     assert_eq!(one_more, Err(RecvTimeoutError::Timeout), "it waits");
     let running = std::thread::spawn(move || reactor.run());
     handed_over.recv_timeout(PATIENCE).unwrap();

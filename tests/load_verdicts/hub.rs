@@ -226,7 +226,7 @@ impl Shared {
             return Turn::Ends;
         }
         drop(state);
-        std::thread::sleep(self.manner.pause);
+        std::thread::sleep(self.manner.pause); // the pace
         match self.fault {
             Fault::CloseEach => answer(socket, "200 OK", "Connection: close\r\n"),
             Fault::GarbleAnswer if n == WRONG => {
@@ -288,7 +288,7 @@ impl Shared {
             let its_turn = self.fault.is_of_connections() && next == WRONG && !spared;
             if its_turn && !self.manner.pause.is_zero() {
                 drop(state);
-                std::thread::sleep(self.manner.pause);
+                std::thread::sleep(self.manner.pause); // the pace
                 state = self.lock();
             }
             let wrong = its_turn && (self.fault == Fault::Stall || state.done < self.manner.times);

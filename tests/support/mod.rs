@@ -104,7 +104,7 @@ impl Server {
         let deadline = Instant::now() + PATIENCE;
         while self.metric(name) < at_least {
             assert!(Instant::now() < deadline, "{name} stays at {}", self.metric(name));
-            std::thread::sleep(Duration::from_millis(2));
+            std::thread::sleep(Duration::from_millis(2)); // between two looks
         }
     }
 

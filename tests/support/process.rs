@@ -93,7 +93,7 @@ impl Process {
                 return status.code();
             }
             assert!(Instant::now() < deadline, "it does not end");
-            std::thread::sleep(Duration::from_millis(5));
+            std::thread::sleep(Duration::from_millis(5)); // between two looks
         }
     }
 

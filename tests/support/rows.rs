@@ -35,7 +35,7 @@ impl Server {
                 return stream;
             }
             assert!(Instant::now() < deadline, "it stays as {stream:#}");
-            std::thread::sleep(Duration::from_millis(2));
+            std::thread::sleep(Duration::from_millis(2)); // between two looks
         }
     }
 }

@@ -134,7 +134,7 @@ mod tests {
     fn a_block_of_nothing_is_quiet() {
         is_told().unwrap();
         let ledger = Ledger::start(&[]);
-        std::thread::sleep(Duration::from_millis(2));
+        std::thread::sleep(Duration::from_millis(2)); // the subject is time
         let noise = ledger.stop();
         assert!(noise.wall_ns >= 2_000_000);
         assert_eq!((noise.wait_ns, noise.involuntary), (0, 0));
@@ -159,7 +159,7 @@ mod tests {
         };
         let blocks = std::iter::repeat_with(|| {
             let ledger = Ledger::start(&pids);
-            std::thread::sleep(Duration::from_millis(100));
+            std::thread::sleep(Duration::from_millis(100)); // the subject is time
             ledger.stop()
         });
         let noise = blocks.take(100).find(is_told);
