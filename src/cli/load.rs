@@ -62,7 +62,7 @@ fn subscriber_arguments() -> Vec<Arg> {
         Arg::new("prompt-acks").long("prompt-acks").action(ArgAction::SetTrue)
             .help("Acknowledge each event at once, as the kernel does for receivers that only read; it costs more than reading"),
         Arg::new("churn").long("churn").value_name("PER_S").value_parser(value_parser!(f64)).default_value("0")
-            .help("Subscribers per second that drop their connection and come back with Last-Event-ID"),
+            .help("Subscribers per second, of all processes together, that drop their connection and come back with Last-Event-ID"),
     ]
 }
 

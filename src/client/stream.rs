@@ -534,6 +534,9 @@ mod tests {
                     _ => StreamEnd::Cut,
                 };
                 assert_eq!(stream.broken(), expected, "{cut} of {answer:?}");
+                if framed {
+                    assert_eq!(stream.end(), expected, "{cut} of {answer:?}");
+                }
             }
         }
     }

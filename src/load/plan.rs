@@ -26,7 +26,8 @@ pub struct Plan {
     pub reader: Reader,
     /// `SO_RCVBUF` of the subscribers; 0 leaves it to the kernel.
     pub rcvbuf_bytes: usize,
-    /// Subscribers per second that drop their connection and come back with their last id.
+    /// Subscribers per second, of all processes together, that drop their connection and come back
+    /// with their last id.
     pub churn_per_s: f64,
     /// Never sleep while the run goes on. Waking a sleeper is a large and noisy part of a delivery,
     /// and the sender pays for some of it; in exchange this takes a processor per process.
