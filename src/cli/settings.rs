@@ -192,9 +192,8 @@ const OTHER_VARIABLES: &[&str] = &[
     "PUSHV_LOG",
     PUBLISH_TOKEN.1,
     ADMIN_TOKEN.1,
-    // Of `pushv top`, of the build (`cargo run` passes it on), and of the tests.
+    // Of `pushv top`, and of the tests.
     "PUSHV_TOP_ADMIN",
-    "PUSHV_BUILT_FROM",
     "PUSHV_SEED",
     "PUSHV_SEEDS",
     "PUSHV_UPDATE",
