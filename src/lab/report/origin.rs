@@ -44,6 +44,10 @@ pub(super) fn method(records: &[Record]) -> Facts {
         fact("confidence of intervals", |of| number::percent(of.confidence)),
         fact("lives of the processes", |of| of.restarts.to_string()),
         fact("the times of a block are discarded", |of| {
+            // Of the smallest size nothing is.
+            if of.wait_max == f64::MAX {
+                return "never".into();
+            }
             let part = number::percent(of.wait_max);
             format!(
                 "if its processes waited for processors, or the hypervisor took from the machine, \
