@@ -7,7 +7,7 @@ use super::checker::Offences;
 use super::coordinator::{End, Outcome};
 use super::plan::{Pace, Plan};
 use super::server_side::Sample;
-use super::tally::Distribution;
+use super::tally::{Distribution, Tally};
 use hdrhistogram::serialization::V2DeflateSerializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, Tag};
 use serde::Serialize;
@@ -187,27 +187,10 @@ impl Report {
         let open = tally.opened as usize;
         let wall_s = tally.wall_ns.max(1) as f64 / 1e9;
         let deliveries = tally.deliveries.max(1) as f64;
-        let publish = plan.publish.as_ref();
-        let planned = plan.planned();
-        let published = publish.map(|_| Published {
-            planned,
-            events: tally.published.events,
-            unpublished: planned.unwrap_or(0).saturating_sub(tally.published.events),
-            accepted: tally.published.accepted,
-            refused: tally.published.refused,
-            unanswered: tally.published.unanswered,
-            first_refusal: tally.published.first_refusal.clone(),
-            lateness_ns: Percentiles::of(&tally.published.lateness_ns),
-        });
         let mut report = Report {
             format: 1,
             url: plan.url.clone(),
-            mode: match publish.map(|publish| publish.pace) {
-                None => "listen",
-                Some(Pace::Rate(_)) => "rate",
-                Some(Pace::Round) => "round",
-                Some(Pace::Flood) => "flood",
-            },
+            mode: mode(plan),
             reader: plan.reader.to_string(),
             verdict: "ok",
             connections: Connections {
@@ -221,7 +204,7 @@ impl Report {
                 first_failure: tally.first_failure.clone(),
                 connect_ns: Percentiles::of(&tally.connect_ns),
             },
-            published,
+            published: published(plan, tally),
             deliveries: Deliveries {
                 count: tally.deliveries,
                 per_s: tally.deliveries as f64 / wall_s,
@@ -268,9 +251,10 @@ impl Report {
         }
         // What the server refused to publish reaches nobody, but not for its want of trying.
         let published = self.published.as_ref();
-        let refused = published.map_or(0, |published| published.events - published.accepted);
+        let refused =
+            published.map_or(0, |published| published.events.saturating_sub(published.accepted));
         let excused = refused.saturating_mul(self.connections.open as u64);
-        let without_stream = self.connections.wanted - self.connections.open;
+        let without_stream = self.connections.wanted.saturating_sub(self.connections.open);
         let incomplete = published.is_some_and(|it| it.events == 0 || it.unpublished > 0)
             || refused + self.deliveries.unchecked + self.connections.away > 0
             || without_stream > 0;
@@ -280,6 +264,29 @@ impl Report {
             false => "ok",
         }
     }
+}
+
+fn mode(plan: &Plan) -> &'static str {
+    match plan.publish.as_ref().map(|publish| publish.pace) {
+        None => "listen",
+        Some(Pace::Rate(_)) => "rate",
+        Some(Pace::Round) => "round",
+        Some(Pace::Flood) => "flood",
+    }
+}
+
+fn published(plan: &Plan, tally: &Tally) -> Option<Published> {
+    let (planned, published) = (plan.planned(), &tally.published);
+    plan.publish.as_ref().map(|_| Published {
+        planned,
+        events: published.events,
+        unpublished: planned.unwrap_or(0).saturating_sub(published.events),
+        accepted: published.accepted,
+        refused: published.refused,
+        unanswered: published.unanswered,
+        first_refusal: published.first_refusal.clone(),
+        lateness_ns: Percentiles::of(&published.lateness_ns),
+    })
 }
 
 /// What changed between the samples.
