@@ -5,6 +5,7 @@
 mod lab;
 mod load;
 mod logging;
+mod reload;
 mod serve;
 mod service;
 mod settings;

@@ -1,17 +1,17 @@
 //! `pushv serve`.
 
+use super::reload::{Reloads, reload};
 use super::settings::{self, Sources};
 use super::{Failure, logging, service};
 use clap::{Arg, ArgMatches, Command as Subcommand};
 use pushv::feed::{self, Clock, Lines};
 use pushv::observe::outlet::Outlet;
-use pushv::reactor::{Command, Gone, Handle, Reactor};
+use pushv::reactor::{Command, Reactor};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::low_level::pipe;
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
-use std::thread;
 
 /// Describes the subcommand.
 pub fn command() -> Subcommand {
@@ -124,31 +124,14 @@ fn listen_to_signals(reactor: &mut Reactor, sources: Sources) -> io::Result<()> 
         None
     })?;
     let hub = reactor.handle();
+    let reloads = Reloads::default();
     reactor.ring(bell(&[SIGHUP])?, move |_| {
-        // Reading files and resolving names takes a time that the loop does not have.
         let (hub, sources) = (hub.clone(), sources.clone());
-        let reload =
-            thread::Builder::new().name("reload".into()).spawn(move || reload(&hub, &sources));
-        if let Err(error) = reload {
+        if let Err(error) = reloads.request(move || reload(&hub, &sources)) {
             log::error!("the configuration stays as it is: {error}");
         }
         None
     })
-}
-
-/// Reads the configuration again. If it is wrong, everything stays as it is.
-fn reload(hub: &Handle, sources: &Sources) {
-    service::notify_reloading();
-    match sources.read() {
-        Ok(config) => {
-            log::info!("the configuration is read again");
-            if hub.send(Command::Reconfigure(Box::new(config))) == Err(Gone) {
-                log::debug!("there is nobody left to adopt it");
-            }
-        }
-        Err(why) => log::error!("the configuration stays as it is: {why}"),
-    }
-    service::notify("READY=1");
 }
 
 const LOG: &str = "log";
