@@ -149,28 +149,49 @@ impl Log {
         Log { evicted, ..Log::default() }
     }
 
-    /// Whether a frame of `len` bytes can be appended, if `reserved` bytes are taken for something
-    /// else. Everything may be evicted for it, so what the log retains does not matter.
+    /// Whether a frame of `len` bytes can be appended, and `ids_bytes` be allocated for its id.
+    /// Everything may be evicted for it, so what the log retains does not matter. Gives how many bytes
+    /// of its ring the log has to [give up](Log::give_up) for the id.
+    ///
+    /// A frame that needs no new memory is always taken, even if the bound has been lowered below
+    /// what is allocated: a log that is full evicts, it does not refuse.
     ///
     /// # Errors
     /// [`Full`], with what is in the way.
     pub fn check_room(
         &self,
         len: usize,
-        reserved: usize,
+        ids_bytes: usize,
         bounds: Bounds,
         memory: &Memory,
-    ) -> Result<(), Full> {
+    ) -> Result<usize, Full> {
         if len > bounds.bytes_max {
             return Err(Full::Log);
         }
         // A ring above its bound is replaced by one of that size first.
         let kept = self.ring.len().min(bounds.bytes_max);
-        let ring = if len > kept { ring_bytes(len, kept, bounds) } else { kept };
+        let used = memory.used_bytes - (self.ring.len() - kept);
+        let available = memory.bytes_max.saturating_sub(used);
         let index = if self.entries.capacity() == 0 { INDEX_ENTRIES_MIN * ENTRY_BYTES } else { 0 };
-        let others = memory.used_bytes - self.ring.len();
-        let total = others.saturating_add(ring).saturating_add(index).saturating_add(reserved);
-        if total > memory.bytes_max { Err(Full::Memory) } else { Ok(()) }
+        let grown = if len > kept { ring_bytes(len, kept, bounds) - kept } else { 0 };
+        let missing = (index + grown + ids_bytes).saturating_sub(available);
+        let spare = if grown > 0 { 0 } else { kept - len };
+        if missing > spare { Err(Full::Memory) } else { Ok(missing) }
+    }
+
+    /// Makes the ring smaller by `bytes`, which [`Log::check_room`] gave, and evicts what does not fit.
+    pub fn give_up(
+        &mut self,
+        bytes: usize,
+        bounds: Bounds,
+        memory: &mut Memory,
+        mut forget_id: impl FnMut(&[u8], FrameNo),
+    ) {
+        let capacity = self.ring.len().min(bounds.bytes_max).saturating_sub(bytes);
+        while self.live_bytes() > capacity {
+            self.evict_oldest(&mut forget_id);
+        }
+        self.resize(capacity, memory);
     }
 
     /// Appends a frame, evicting the oldest ones as far as the bounds demand; `forget_id` is given
@@ -436,7 +457,7 @@ impl Log {
     }
 
     /// Evicts the oldest frame.
-    pub(super) fn evict_oldest(&mut self, forget_id: &mut impl FnMut(&[u8], FrameNo)) {
+    fn evict_oldest(&mut self, forget_id: &mut impl FnMut(&[u8], FrameNo)) {
         let Some(oldest) = self.entries.front() else { return };
         if oldest.own_id {
             forget_id(self.id_of(oldest), self.first);

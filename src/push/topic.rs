@@ -54,24 +54,25 @@ impl Topic {
         bounds: Bounds,
         memory: &mut Memory,
     ) -> Result<(), Full> {
-        let ids_growth = own_id.map_or(0, |_| self.ids.growth_bytes());
-        // If the table of ids cannot grow, an id that is evicted makes room for this one.
-        let reserved = if memory.affords(ids_growth) { ids_growth } else { 0 };
-        if reserved < ids_growth && self.ids.is_empty() {
-            return Err(Full::Memory);
-        }
-        self.log.check_room(frame.bytes.len(), reserved, bounds, memory)?;
-        if let Some(id) = own_id {
-            while reserved < self.ids.growth_bytes() && !self.log.is_empty() {
-                self.log.evict_oldest(&mut |id, no| self.ids.remove(id, no));
+        let ids_bytes = own_id.map_or(0, |_| self.ids.growth_bytes());
+        let given_up = self.log.check_room(frame.bytes.len(), ids_bytes, bounds, memory)?;
+        if own_id.is_some() {
+            // Where memory is short, the log makes room for the ids of its own frames: that costs it
+            // about as many bytes of its oldest frames as the table takes.
+            if given_up > 0 {
+                let forget_id = |id: &[u8], no| self.ids.remove(id, no);
+                self.log.give_up(given_up, bounds, memory, forget_id);
             }
             let before = self.ids.allocated_bytes();
             self.ids.reserve_one();
             memory.used_bytes += self.ids.allocated_bytes() - before;
-            self.ids.insert(id.as_bytes(), self.log.end());
         }
+        self.log.append(frame, stamp, bounds, memory, |id, no| self.ids.remove(id, no))?;
         self.used_ns = stamp.published_ns;
-        self.log.append(frame, stamp, bounds, memory, |id, no| self.ids.remove(id, no))
+        if let Some(id) = own_id {
+            self.ids.insert(id.as_bytes(), self.log.end().before());
+        }
+        Ok(())
     }
 
     /// Gives the topic's memory back; the topic must not be used again.
@@ -114,3 +115,141 @@ pub fn check_name(name: &str) -> Result<(), &'static str> {
 }
 
 const NAME_BYTES_MAX: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Dice;
+    use crate::wire::event::{Encoder, Event};
+
+    /// A topic that shares its memory with others.
+    struct Rig {
+        topic: Topic,
+        memory: Memory,
+        bounds: Bounds,
+        seq: u64,
+        encoder: Encoder,
+    }
+
+    impl Rig {
+        fn new(memory_bytes_max: usize, log_bytes_max: usize) -> Rig {
+            Rig {
+                topic: Topic::new("t", Seq(0), 0),
+                memory: Memory { used_bytes: 0, bytes_max: memory_bytes_max },
+                bounds: Bounds { bytes_max: log_bytes_max, frames_max: 10_000 },
+                seq: 0,
+                encoder: Encoder::default(),
+            }
+        }
+
+        fn publish(&mut self, own_id: Option<&str>, data_bytes: usize) -> Result<(), Full> {
+            self.seq += 1;
+            let data = "x".repeat(data_bytes);
+            let event = Event { id: own_id, data: &data, ..Event::default() };
+            let frame = self.encoder.encode(own_id.unwrap_or("aaaaaaaa-1"), &event);
+            let stamp = Stamp { seq: Seq(self.seq), published_ns: 0, own_id: own_id.is_some() };
+            self.topic.append(frame, own_id, stamp, self.bounds, &mut self.memory)
+        }
+
+        fn state(&self) -> (FrameNo, FrameNo, usize, usize) {
+            let log = &self.topic.log;
+            (log.first(), log.end(), self.topic.allocated_bytes(), self.memory.used_bytes)
+        }
+
+        /// All that is retained can be found by its id, and nothing else.
+        fn check_ids(&self, published: &[(String, FrameNo)]) {
+            for (id, no) in published {
+                let retained = *no >= self.topic.log.first();
+                assert_eq!(self.topic.find(id), retained.then_some(*no), "{id}");
+            }
+        }
+    }
+
+    /// Ids that come and go, in memory that others take and give back, under bounds that change: a
+    /// publish is there with its id, or has changed nothing; and memory is counted exactly.
+    #[test]
+    fn a_publish_is_taken_with_its_id_or_changes_nothing() {
+        for seed in 0..200 {
+            let mut dice = Dice::new(seed);
+            let mut rig = Rig::new(1000 + dice.roll(20_000), 300 + dice.roll(20_000));
+            let (mut published, mut others) = (Vec::new(), 0);
+            for nth in 0..600 {
+                if dice.once_in(20) {
+                    rig.memory.used_bytes -= others;
+                    let free = rig.memory.bytes_max.saturating_sub(rig.memory.used_bytes);
+                    others = dice.roll(free + 1);
+                    rig.memory.used_bytes += others;
+                }
+                if dice.once_in(50) {
+                    rig.bounds.bytes_max = 300 + dice.roll(20_000);
+                    rig.bounds.frames_max = 1 + dice.roll(300);
+                }
+                if dice.once_in(100) {
+                    rig.memory.bytes_max = 1000 + dice.roll(20_000);
+                }
+                let id = format!("id-{nth}");
+                let own_id = (!dice.once_in(3)).then_some(&*id);
+                let before = rig.state();
+                let taken = rig.publish(own_id, dice.roll(300));
+                let (first, end, allocated, used) = rig.state();
+                assert_eq!(used, allocated + others, "seed {seed}");
+                assert!(used <= rig.memory.bytes_max.max(before.3), "seed {seed}");
+                match taken {
+                    Ok(()) => {
+                        assert_eq!(end, before.1 + 1);
+                        published.extend(own_id.map(|id| (id.to_owned(), end.before())));
+                    }
+                    Err(_) => {
+                        assert_eq!((first, end, allocated, used), before, "seed {seed}");
+                        assert_eq!(rig.topic.find(&id), None, "a refused id may be tried again");
+                    }
+                }
+            }
+            rig.check_ids(&published);
+            rig.topic.release(&mut rig.memory);
+            assert_eq!(rig.memory.used_bytes, others);
+        }
+    }
+
+    /// In full memory the table of ids grows at the cost of a few old frames, not of all of them.
+    #[test]
+    fn an_id_does_not_cost_a_topic_its_history() {
+        let mut rig = Rig::new(1 << 20, 1 << 14);
+        while rig.topic.log.first() == FrameNo(0) {
+            rig.publish(None, 50).unwrap();
+        }
+        rig.memory.bytes_max = rig.memory.used_bytes;
+        let mut published = Vec::new();
+        for nth in 0..100 {
+            let (id, len) = (format!("id-{nth}"), rig.topic.log.len());
+            rig.publish(Some(&id), 50).unwrap();
+            published.push((id, rig.topic.log.end().before()));
+            assert!(
+                rig.topic.log.len() * 4 > len * 3,
+                "{len} frames, then {}",
+                rig.topic.log.len()
+            );
+            assert!(rig.memory.used_bytes <= rig.memory.bytes_max);
+        }
+        assert!(rig.topic.log.len() > 50);
+        rig.check_ids(&published);
+    }
+
+    /// A bound that is lowered below what is allocated makes logs evict, not refuse.
+    #[test]
+    fn a_lower_bound_does_not_end_publishing() {
+        let mut rig = Rig::new(1 << 20, 1 << 14);
+        for nth in 0..300 {
+            rig.publish(Some(&format!("a{nth}")), 50).unwrap();
+        }
+        rig.memory.bytes_max = 1000;
+        let before = rig.memory.used_bytes;
+        for nth in 0..300 {
+            rig.publish(Some(&format!("b{nth}")), 50).unwrap();
+            assert!(rig.memory.used_bytes <= before);
+        }
+        rig.bounds.bytes_max = 1 << 12;
+        rig.publish(None, 50).unwrap();
+        assert!(rig.memory.used_bytes < before, "a lower bound of the log frees its memory");
+    }
+}

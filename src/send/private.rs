@@ -20,9 +20,10 @@ impl Private {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// The queue's buffer, to write after what is queued.
-    pub fn buffer(&mut self) -> &mut Vec<u8> {
-        self.reserve(ANSWER_BYTES);
+    /// The queue's buffer, to write `count` bytes after what is queued. With more than it has room
+    /// for, the buffer would double by itself, whatever its size.
+    pub fn buffer(&mut self, count: usize) -> &mut Vec<u8> {
+        self.reserve(count);
         &mut self.bytes
     }
 
@@ -77,11 +78,11 @@ impl Private {
     }
 }
 
-/// What the answers that wait for a client to read may take, each being shorter than [`ANSWER_BYTES`]:
-/// when this much is allocated, further requests wait.
+/// When answers that wait for a client to read take this much, further requests wait. So they never
+/// take more than this and one answer.
 pub const ALLOCATED_BYTES_MAX: usize = 64 << 10;
-/// Most answers are shorter, with their heads.
-const ANSWER_BYTES: usize = 1 << 10;
+/// The head of an answer is shorter.
+pub const HEAD_BYTES: usize = 1 << 10;
 
 #[cfg(test)]
 mod tests {
@@ -95,7 +96,9 @@ mod tests {
             let (mut queued, mut seen) = (0_u64, 0_u64);
             for _ in 0..20_000 {
                 while private.allocated_bytes() < ALLOCATED_BYTES_MAX {
-                    private.buffer().extend(std::iter::repeat_n((queued % 251) as u8, answer));
+                    private
+                        .buffer(answer)
+                        .extend(std::iter::repeat_n((queued % 251) as u8, answer));
                     queued += 1;
                 }
                 assert!(private.allocated_bytes() <= ALLOCATED_BYTES_MAX);

@@ -9,6 +9,7 @@ use super::connection::ConnectionKey;
 use super::routes::head_of;
 use super::{Platform, Server};
 use crate::config::Cors;
+use crate::send::private::HEAD_BYTES;
 use crate::wire::head::Head;
 
 impl<P: Platform> Server<P> {
@@ -19,7 +20,7 @@ impl<P: Platform> Server<P> {
         }
         let close = exchange.close || self.shutdown.is_under_way();
         let exchange = &Exchange { close, ..exchange.clone() };
-        let out = self.connections[key].private.buffer();
+        let out = self.connections[key].private.buffer(HEAD_BYTES + PAGE.len());
         head_of(out, exchange, 200, &self.date.text, &Cors::Nobody)
             // The page belongs to this version of the server.
             .field("Cache-Control", "no-cache")

@@ -6,6 +6,7 @@ use super::{Platform, Server, cors};
 use crate::config::Cors;
 use crate::observe::counters::CloseReason;
 pub(super) use crate::push::topic::check_name as check_topic;
+use crate::send::private::HEAD_BYTES;
 use crate::wire::head::{BodyLength, Head, Method};
 use crate::wire::json::Quoted;
 use crate::wire::response::Response;
@@ -154,7 +155,7 @@ impl<P: Platform> Server<P> {
         exchange: &Exchange,
         allow: &'static str,
     ) {
-        let out = self.connections[key].private.buffer();
+        let out = self.connections[key].private.buffer(HEAD_BYTES);
         let response = head_of(out, exchange, 204, &self.date.text, &self.config.cors_origins)
             .field("Allow", allow);
         let (origin, asks) = (exchange.allow_origin.as_deref(), head.asks_private_network);
@@ -170,7 +171,7 @@ impl<P: Platform> Server<P> {
         // The request may be from before the server began to go down.
         let close = exchange.close || self.shutdown.is_under_way();
         let exchange = &Exchange { close, ..exchange.clone() };
-        let out = self.connections[key].private.buffer();
+        let out = self.connections[key].private.buffer(HEAD_BYTES + answer.body.len());
         let origins = &self.config.cors_origins;
         let mut response = head_of(out, exchange, answer.status, &self.date.text, origins);
         if let Some((name, value)) = answer.field {

@@ -11,7 +11,7 @@ use crate::push::hub::{Position, ResumedFrom, Resumption};
 use crate::push::id::Seq;
 use crate::push::log::FrameNo;
 use crate::push::topics::TopicKey;
-use crate::send::private::Private;
+use crate::send::private::{HEAD_BYTES, Private};
 use crate::send::queue::Framing;
 use crate::send::transport::Transport;
 use crate::wire::chunk;
@@ -212,7 +212,7 @@ impl<P: Platform> Server<P> {
             Version::Http10 => Framing::Plain,
         };
         let chunked = (connection.framing == Framing::Chunked).then_some("chunked");
-        let out = connection.private.buffer();
+        let out = connection.private.buffer(HEAD_BYTES);
         head_of(out, exchange, 200, &self.date.text, &self.config.cors_origins)
             .field("Content-Type", "text/event-stream")
             .field("Cache-Control", "no-cache")
@@ -296,7 +296,9 @@ fn is_position(name: &[u8]) -> bool {
 /// Queues `payload` as a stream's own bytes.
 pub(super) fn frame_private(framing: Framing, payload: &[u8], private: &mut Private) {
     match framing {
-        Framing::Chunked => chunk::append(payload, private.buffer()),
+        Framing::Chunked => {
+            chunk::append(payload, private.buffer(payload.len() + chunk::AROUND_BYTES_MAX))
+        }
         Framing::Plain => private.push(payload),
     }
 }

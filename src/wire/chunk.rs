@@ -19,6 +19,8 @@ pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 /// What follows every chunk's data.
 pub const CRLF: &[u8] = b"\r\n";
+/// The longest framing of a chunk: its size line and what follows its data.
+pub const AROUND_BYTES_MAX: usize = SIZE_LINE_MAX + CRLF.len();
 
 /// Writes the size line of a chunk of `len` bytes right-aligned into `out` and returns how many
 /// bytes it took, so that the line ends where the payload begins.
