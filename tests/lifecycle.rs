@@ -193,22 +193,14 @@ fn a_stop_does_not_wait() {
 #[test]
 fn a_drain_can_be_watched_from_its_beginning_to_its_end() {
     let server = Server::start(&[("drain_ms", "3600000")]);
-    let mut half = server.connect();
-    half.send("POST /events/a HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n");
-    half.send("Expect: 100-continue\r\n\r\n");
-    half.take_through(b"100 Continue\r\n\r\n"); // from now on it holds the drain up
+    let mut half = publish_half(&server);
     server.handle.send(Command::Drain).unwrap();
-    // Each question is asked over a connection of its own. A drain closes connections that wait for
-    // a request, which may be on its way: then it is asked again.
     let ask = |path: &str| {
         let request =
             format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-        let answers = std::iter::repeat_with(|| {
-            let mut client = Client::connect(server.admin);
-            client.try_send(&request);
-            String::from_utf8(client.rest()).unwrap()
-        });
-        answers.into_iter().find(|answer| !answer.is_empty()).unwrap()
+        let mut client = Client::connect(server.admin);
+        client.send(request);
+        String::from_utf8(client.rest()).unwrap()
     };
     while !ask("/readyz").starts_with("HTTP/1.1 503 ") {}
     assert!(ask("/metrics").ends_with("# EOF\n"));
@@ -216,4 +208,44 @@ fn a_drain_can_be_watched_from_its_beginning_to_its_end() {
     assert_eq!(half.answer().status, 200);
     drop(half);
     server.join();
+}
+
+/// A live page reconnects whenever its stream ends. It must not hold up a drain, and neither must half
+/// a request to the admin listener: both may last for ever.
+#[test]
+fn looking_on_does_not_hold_up_a_drain() {
+    let server = Server::start(&[("drain_ms", "3600000")]);
+    let mut under_way = publish_half(&server);
+    let mut half = Client::connect(server.admin);
+    half.send("GET /metr");
+    let view = |admin| {
+        let mut client = Client::connect(admin);
+        client.send("GET /live HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        Subscriber::asked(client)
+    };
+    let mut viewer = view(server.admin);
+    assert_eq!(viewer.next().unwrap().name, "live");
+    server.handle.send(Command::Drain).unwrap();
+    while std::net::TcpStream::connect(server.public).is_ok() {}
+    // As long as it lasts it can be looked at, also by a viewer that comes now.
+    (0..2).for_each(|_| assert_eq!(viewer.next().unwrap().name, "live"));
+    let mut late = view(server.admin);
+    (0..2).for_each(|_| assert_eq!(late.next().unwrap().name, "live"));
+    under_way.send("last");
+    assert_eq!(under_way.answer().status, 200);
+    server.join();
+    for viewer in [&mut viewer, &mut late] {
+        while viewer.next().is_some() {}
+        assert!(viewer.ended, "the stream ends in order");
+    }
+    half.expect_end();
+}
+
+/// A publish that holds up a drain until `last` is sent.
+fn publish_half(server: &Server) -> Client {
+    let mut half = server.connect();
+    half.send("POST /events/a HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n");
+    half.send("Expect: 100-continue\r\n\r\n");
+    half.take_through(b"100 Continue\r\n\r\n");
+    half
 }

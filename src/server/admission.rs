@@ -75,7 +75,6 @@ impl Admission {
     }
 
     /// Connections of subscribers and publishers.
-    #[cfg(feature = "admin")]
     pub fn public(&self) -> usize {
         self.admitted + self.over_limit
     }

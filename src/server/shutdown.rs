@@ -7,9 +7,13 @@
 //! 3. The streams end one by one, each behind its last event, with a `retry:` of its own and the
 //!    last chunk. Ending all at once would bring all of them to the next server at once.
 //! 4. At the deadline, whatever is still open is cut.
+//!
+//! The admin listener serves until no subscriber and no publisher is left, so that all of this can be
+//! watched. Its own connections never hold the server up: a viewer of `/live` reconnects whenever its
+//! stream ends.
 
 use super::body::Sink;
-use super::connection::{ConnectionKey, Phase};
+use super::connection::{Connection, ConnectionKey, Door, Phase};
 use super::{Platform, Server};
 use crate::observe::counters::CloseReason;
 
@@ -29,6 +33,8 @@ pub(super) struct Draining {
     /// When the first stream was ended: after the publishes under way, or without them when they
     /// take too long.
     streams: Option<Streams>,
+    /// When the last answers of the admin listener are cut. Set when only its connections are left.
+    parting_ns: Option<u64>,
 }
 
 /// The pace at which streams end.
@@ -66,6 +72,7 @@ impl<P: Platform> Server<P> {
             deadline_ns: self.now_ns + drain_ns,
             next_ns: self.now_ns,
             streams: None,
+            parting_ns: None,
         });
         log::info!(
             "draining connections={} drain_ms={}",
@@ -102,17 +109,45 @@ impl<P: Platform> Server<P> {
             self.shutdown = Shutdown::Over;
             return;
         }
-        if self.now_ns >= draining.next_ns {
+        if self.now_ns < draining.next_ns {
+            return;
+        }
+        if self.admission.public() > 0 {
             let publishing = self.end_requests();
             self.end_streams(publishing);
+        } else {
+            self.end_looking();
         }
+    }
+
+    /// Ends the connections of the admin listener, the only ones that are left. Answers and the ends of
+    /// streams may take [`PARTING_NS`].
+    fn end_looking(&mut self) {
+        let Shutdown::Draining(draining) = &mut self.shutdown else { return };
+        draining.next_ns = self.now_ns + TICK_NS;
+        let parting_ns = *draining.parting_ns.get_or_insert(self.now_ns + PARTING_NS);
+        if self.now_ns >= parting_ns {
+            draining.deadline_ns = self.now_ns;
+            return;
+        }
+        let (mut waiting, mut streams) = (Vec::new(), Vec::new());
+        for (key, connection) in self.connections.iter() {
+            match connection.phase {
+                Phase::Head if connection.private.is_empty() => waiting.push(key),
+                Phase::Stream => streams.push(key),
+                _ => {}
+            }
+        }
+        waiting.into_iter().for_each(|key| self.close(key, CloseReason::Done));
+        streams.into_iter().for_each(|key| self.end_stream(key, CloseReason::Drained));
     }
 
     /// Closes connections that wait for a request and answers event streams at a border; gives
     /// the number of publishes that are still under way.
     fn end_requests(&mut self) -> usize {
         let (mut idle, mut feeds, mut publishing) = (Vec::new(), Vec::new(), 0);
-        for (key, connection) in self.connections.iter() {
+        let public = self.connections.iter().filter(|(_, one)| one.door == Door::Public);
+        for (key, connection) in public {
             match &connection.phase {
                 Phase::Head if !connection.has_begun_request() && connection.private.is_empty() => {
                     idle.push(key)
@@ -142,8 +177,8 @@ impl<P: Platform> Server<P> {
     fn end_streams(&mut self, publishing: usize) {
         let now_ns = self.now_ns;
         let slots = self.connections.slots();
-        let count =
-            self.connections.iter().filter(|(_, connection)| connection.is_stream()).count();
+        let public = self.connections.iter().filter(|(_, connection)| is_public_stream(connection));
+        let count = public.count();
         let Shutdown::Draining(draining) = &mut self.shutdown else { return };
         draining.next_ns = now_ns + TICK_NS;
         let drain_ns = draining.deadline_ns - draining.begun_ns;
@@ -169,7 +204,7 @@ impl<P: Platform> Server<P> {
             let found = self.connections.at(streams.hand);
             streams.hand += 1;
             if let Some((key, connection)) = found
-                && matches!(connection.phase, Phase::Stream)
+                && is_public_stream(connection)
             {
                 streams.ended += 1;
                 due.push(key);
@@ -183,7 +218,7 @@ impl<P: Platform> Server<P> {
     /// The deadline: everything that is still open is cut.
     fn cut(&mut self) {
         let open: Vec<ConnectionKey> = self.connections.iter().map(|(key, _)| key).collect();
-        if !open.is_empty() {
+        if self.admission.public() > 0 {
             log::warn!("the drain's deadline has come: connections={} are cut", open.len());
         }
         for key in open {
@@ -197,4 +232,10 @@ impl<P: Platform> Server<P> {
     }
 }
 
+/// Whether it is a subscriber's stream that has not begun to end.
+fn is_public_stream<S>(connection: &Connection<S>) -> bool {
+    connection.door == Door::Public && matches!(connection.phase, Phase::Stream)
+}
+
 const TICK_NS: u64 = 10_000_000;
+const PARTING_NS: u64 = 1_000_000_000;
