@@ -177,8 +177,9 @@ impl<P: Platform> Server<P> {
     fn end_streams(&mut self, publishing: usize) {
         let now_ns = self.now_ns;
         let slots = self.connections.slots();
-        let public = self.connections.iter().filter(|(_, connection)| is_public_stream(connection));
-        let count = public.count();
+        let of_subscriber =
+            |connection: &Connection<_>| connection.door == Door::Public && connection.is_stream();
+        let count = self.connections.iter().filter(|(_, one)| of_subscriber(one)).count();
         let Shutdown::Draining(draining) = &mut self.shutdown else { return };
         draining.next_ns = now_ns + TICK_NS;
         let drain_ns = draining.deadline_ns - draining.begun_ns;
@@ -204,7 +205,8 @@ impl<P: Platform> Server<P> {
             let found = self.connections.at(streams.hand);
             streams.hand += 1;
             if let Some((key, connection)) = found
-                && is_public_stream(connection)
+                && connection.door == Door::Public
+                && matches!(connection.phase, Phase::Stream)
             {
                 streams.ended += 1;
                 due.push(key);
@@ -230,11 +232,6 @@ impl<P: Platform> Server<P> {
         }
         self.shutdown = Shutdown::Over;
     }
-}
-
-/// Whether it is a subscriber's stream that has not begun to end.
-fn is_public_stream<S>(connection: &Connection<S>) -> bool {
-    connection.door == Door::Public && matches!(connection.phase, Phase::Stream)
 }
 
 const TICK_NS: u64 = 10_000_000;
