@@ -166,7 +166,8 @@ impl Kernel {
             }
             registered.held_polls = 0;
             if let Some(news) = registered.end.take_news() {
-                reports.push(readiness(number, news.readable, news.writable, news.hangup));
+                let report = readiness(number, news.readable, news.writable, news.hangup);
+                reports.push(Readiness { error: news.error, ..report });
             }
         }
         state.add_nonsense(&mut reports);
@@ -235,7 +236,11 @@ impl Queue for Entrance {
         };
         if state.aborts > 0 {
             state.aborts -= 1;
-            return Err(ErrorKind::ConnectionAborted.into());
+            // Linux accepts a connection that is reset in the queue; accept(2) permits an error, too.
+            end.other().reset();
+            if state.dice.once_in(2) {
+                return Err(ErrorKind::ConnectionAborted.into());
+            }
         }
         state.accepted = state.accepted % u16::MAX + 1;
         end.other().note_accepted(state.accepted);

@@ -4,7 +4,12 @@
 //! fits, and once a call has found too little room, room becomes news again when a third of the
 //! buffer is free (`sk_stream_write_space`, net/core/stream.c). What the client sends is under way
 //! for a while and may arrive in pieces, each of which is news. Closing an end while input is unread
-//! resets the connection, which destroys what the other end has not read yet (RFC 9112 §9.6).
+//! resets the connection, which destroys what the client has not read yet (RFC 9112 §9.6).
+//!
+//! The server reads what arrived before a reset, then gets `ECONNRESET` once, from `read` or from
+//! `write`. After that `read` gives the end of the stream and `write` gives `EPIPE`. If the client had
+//! closed its side before, `write` gives `EPIPE` at once and `read` no error (`tcp_reset`,
+//! net/ipv4/tcp_input.c).
 
 use super::Dice;
 use super::faults::Faults;
@@ -40,6 +45,8 @@ struct Wire {
     /// The client is not there any more to read what it is sent.
     client_gone: bool,
     reset: bool,
+    /// What the next call on the server's end fails with.
+    error: Option<ErrorKind>,
     server_shut: bool,
     server_closed: bool,
     /// The connection is reset when so many more bytes have gone through it.
@@ -65,6 +72,8 @@ pub struct State {
     pub writable: bool,
     /// The client has closed its side, or the connection is reset.
     pub hangup: bool,
+    /// The connection is reset, and no call has said so yet.
+    pub error: bool,
 }
 
 /// A connection whose server has a send buffer of `window_bytes`.
@@ -87,6 +96,7 @@ pub fn pipe(
         client_closed: false,
         client_gone: false,
         reset: false,
+        error: None,
         server_shut: false,
         server_closed: false,
         doom: None,
@@ -205,7 +215,6 @@ impl ClientEnd {
         match wire.server_closed {
             // Nobody is there to read it: the answer is a reset.
             true => wire.reset(),
-            false if wire.reset => {}
             false => wire.to_server.extend(&arrived),
         }
     }
@@ -223,6 +232,7 @@ impl ClientEnd {
             readable: !wire.to_server.is_empty() || wire.has_ended() || wire.reset,
             writable: wire.has_room() || wire.reset,
             hangup: wire.has_ended() || wire.reset,
+            error: wire.error.is_some(),
         })
     }
 }
@@ -247,9 +257,17 @@ impl Wire {
     }
 
     fn reset(&mut self) {
+        if self.reset {
+            return;
+        }
         (self.reset, self.news) = (true, true);
+        // An end that has not arrived yet is lost with what precedes it.
+        self.client_closed = self.has_ended();
+        self.error = Some(match self.client_closed && !self.server_shut {
+            true => ErrorKind::BrokenPipe,
+            false => ErrorKind::ConnectionReset,
+        });
         self.under_way.clear();
-        self.to_server.clear();
         self.to_client.clear();
         self.note_received();
     }
@@ -277,8 +295,8 @@ impl Wire {
     }
 
     fn take<'p>(&mut self, pieces: impl Iterator<Item = &'p [u8]>) -> io::Result<usize> {
-        if self.reset {
-            return Err(ErrorKind::ConnectionReset.into());
+        if self.reset || self.server_shut {
+            return Err(self.error.take().unwrap_or(ErrorKind::BrokenPipe).into());
         }
         if self.interrupted() {
             return Err(ErrorKind::Interrupted.into());
@@ -320,14 +338,15 @@ impl Wire {
 impl Transport for ServerEnd {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut wire = self.0.borrow_mut();
-        if wire.reset {
-            return Err(ErrorKind::ConnectionReset.into());
-        }
         if wire.interrupted() {
             return Err(ErrorKind::Interrupted.into());
         }
         if wire.to_server.is_empty() {
-            return if wire.has_ended() { Ok(0) } else { Err(ErrorKind::WouldBlock.into()) };
+            return match wire.reset {
+                _ if wire.has_ended() => Ok(0),
+                true => wire.error.take().map_or(Ok(0), |error| Err(error.into())),
+                false => Err(ErrorKind::WouldBlock.into()),
+            };
         }
         let count = buffer.len().min(wire.to_server.len());
         buffer[..count].copy_from_slice(&take(&mut wire.to_server, count));
@@ -347,8 +366,7 @@ impl Transport for ServerEnd {
     }
 
     fn set_cork(&mut self, _: bool) -> io::Result<()> {
-        let reset = self.0.borrow().reset;
-        if reset { Err(ErrorKind::ConnectionReset.into()) } else { Ok(()) }
+        Ok(()) // on a connection that is reset, too
     }
 
     fn shutdown_write(&mut self) -> io::Result<()> {
@@ -361,9 +379,8 @@ impl Transport for ServerEnd {
     }
 
     fn apply(&mut self, knobs: &SocketKnobs, _: Option<&SocketKnobs>) -> io::Result<()> {
-        let mut wire = self.0.borrow_mut();
-        wire.flow.nodelay = knobs.nodelay;
-        if wire.reset { Err(ErrorKind::InvalidInput.into()) } else { Ok(()) }
+        self.0.borrow_mut().flow.nodelay = knobs.nodelay;
+        Ok(())
     }
 
     fn outstanding_bytes(&self) -> io::Result<u64> {
@@ -393,4 +410,147 @@ fn take(queue: &mut VecDeque<u8>, count: usize) -> Vec<u8> {
     let taken = [&front[..of_front], &back[..count - of_front]].concat();
     queue.drain(..count);
     taken
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use std::net::{TcpListener, TcpStream};
+
+    /// What happens on a connection.
+    #[derive(Debug, Clone, Copy)]
+    enum Act {
+        /// The client sends a byte,
+        Send,
+        /// closes its side,
+        Half,
+        /// closes both,
+        Close,
+        /// or resets the connection.
+        Reset,
+        /// The server calls.
+        Read,
+        Write,
+        Shut,
+        Cork,
+        Apply,
+    }
+    use Act::*;
+
+    type Outcome = Result<usize, ErrorKind>;
+
+    fn call(socket: &mut impl Transport, act: Act) -> Outcome {
+        let unit = |done: io::Result<()>| done.map(|()| 0);
+        let outcome = match act {
+            Read => socket.read(&mut [0]),
+            Write => socket.write(b"x"),
+            Shut => unit(socket.shutdown_write()),
+            Cork => unit(socket.set_cork(true)),
+            _ => unit(socket.apply(&SocketKnobs::default(), None)),
+        };
+        outcome.map_err(|error| error.kind())
+    }
+
+    fn simulated(acts: &[Act]) -> Vec<Outcome> {
+        let clock = Rc::new(Cell::new(1));
+        let (mut server, client) = pipe(1000, Dice::new(0), Faults::default(), clock);
+        let mut outcomes = Vec::new();
+        for &act in acts {
+            match act {
+                Send => client.send(b"x"),
+                Half => client.close_half(),
+                Close => client.close(),
+                Reset => client.reset(),
+                _ => outcomes.push(call(&mut server, act)),
+            }
+            client.deliver();
+        }
+        outcomes
+    }
+
+    /// A server's socket, of which readiness is awaited.
+    struct Kernel {
+        server: mio::net::TcpStream,
+        poll: mio::Poll,
+    }
+
+    impl Kernel {
+        fn wait(&mut self, happened: impl Fn(&mio::event::Event) -> bool) {
+            let mut events = mio::Events::with_capacity(8);
+            loop {
+                self.poll.poll(&mut events, None).unwrap();
+                if events.iter().any(&happened) {
+                    return;
+                }
+            }
+        }
+    }
+
+    fn real(acts: &[Act]) -> Vec<Outcome> {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = Some(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
+        let (server, _) = listener.accept().unwrap();
+        server.set_nonblocking(true).unwrap();
+        let (mut server, poll) = (mio::net::TcpStream::from_std(server), mio::Poll::new().unwrap());
+        let interest = mio::Interest::READABLE | mio::Interest::WRITABLE;
+        poll.registry().register(&mut server, mio::Token(0), interest).unwrap();
+        let mut kernel = Kernel { server, poll };
+        let mut outcomes = Vec::new();
+        let is_down = |event: &mio::event::Event| event.is_read_closed() && event.is_write_closed();
+        for &act in acts {
+            match (act, &client) {
+                (Send, Some(client)) => {
+                    io::Write::write_all(&mut &*client, b"x").unwrap();
+                    kernel.wait(mio::event::Event::is_readable);
+                }
+                (Half, Some(client)) => {
+                    client.shutdown(std::net::Shutdown::Write).unwrap();
+                    kernel.wait(mio::event::Event::is_read_closed);
+                }
+                (Close, Some(_)) => {
+                    client = None;
+                    kernel.wait(mio::event::Event::is_read_closed);
+                }
+                (Reset, Some(open)) => {
+                    socket2::SockRef::from(open).set_linger(Some(Default::default())).unwrap();
+                    client = None;
+                    kernel.wait(is_down);
+                }
+                // What is written to a client that is gone is answered with a reset.
+                (Write, None) => {
+                    outcomes.push(call(&mut kernel.server, act));
+                    if outcomes.last() == Some(&Ok(1)) {
+                        kernel.wait(is_down);
+                    }
+                }
+                _ => outcomes.push(call(&mut kernel.server, act)),
+            }
+        }
+        outcomes
+    }
+
+    /// A simulated connection that is reset fails as the kernel's does.
+    #[test]
+    fn a_reset_is_told_as_the_kernel_tells_it() {
+        const RESET: Outcome = Err(ErrorKind::ConnectionReset);
+        const PIPE: Outcome = Err(ErrorKind::BrokenPipe);
+        let cases: [(&[Act], &[Outcome]); 9] = [
+            (&[Reset, Read, Read, Write, Write], &[RESET, Ok(0), PIPE, PIPE]),
+            (&[Reset, Write, Write, Read], &[RESET, PIPE, Ok(0)]),
+            (&[Send, Reset, Read, Read, Read, Write], &[Ok(1), RESET, Ok(0), PIPE]),
+            (&[Send, Reset, Write, Read, Read, Write], &[RESET, Ok(1), Ok(0), PIPE]),
+            (&[Send, Half, Reset, Read, Read, Write, Write], &[Ok(1), Ok(0), PIPE, PIPE]),
+            (&[Close, Write, Write, Read, Write], &[Ok(1), PIPE, Ok(0), PIPE]),
+            (&[Shut, Reset, Read, Read, Write], &[Ok(0), RESET, Ok(0), PIPE]),
+            (&[Shut, Half, Read, Write], &[Ok(0), Ok(0), PIPE]),
+            (
+                &[Reset, Cork, Apply, Shut, Read, Shut],
+                &[Ok(0), Ok(0), Err(ErrorKind::NotConnected), RESET, Err(ErrorKind::NotConnected)],
+            ),
+        ];
+        for (acts, outcomes) in cases {
+            assert_eq!(real(acts), outcomes, "the kernel: {acts:?}");
+            assert_eq!(simulated(acts), outcomes, "the simulation: {acts:?}");
+        }
+    }
 }
