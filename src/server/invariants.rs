@@ -9,6 +9,8 @@ use crate::push::topic::Topic;
 pub struct Load {
     /// Open connections.
     pub connections: usize,
+    /// Those of the public listener among them.
+    pub public: usize,
     /// Streams among them.
     pub streams: usize,
     /// Slots of the table of connections.
@@ -86,6 +88,7 @@ impl<P: Platform> Server<P> {
         }
         Load {
             connections: self.connections.len(),
+            public: self.admission.public(),
             streams,
             slots: self.connections.slots() as usize,
             subscribers,

@@ -52,6 +52,10 @@ impl Flow {
         }
     }
 
+    pub(super) fn now_ns(&self) -> u64 {
+        self.clock.get()
+    }
+
     /// Bytes that are not acknowledged.
     pub(super) fn outstanding_bytes(&self) -> u64 {
         self.sent_bytes - self.acked_bytes

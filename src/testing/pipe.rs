@@ -39,6 +39,8 @@ struct Wire {
     wants_room: bool,
     /// One ever did.
     was_full: bool,
+    /// When the server's latest bytes were taken, or when it began to want room.
+    moved_ns: u64,
     /// Something has happened since the server was last told.
     news: bool,
     client_closed: bool,
@@ -88,10 +90,11 @@ pub fn pipe(
         to_server: VecDeque::new(),
         to_client: VecDeque::new(),
         window_bytes,
-        flow: Flow::new(clock),
+        flow: Flow::new(Rc::clone(&clock)),
         accepted: None,
         wants_room: false,
         was_full: false,
+        moved_ns: clock.get(),
         news: true,
         client_closed: false,
         client_gone: false,
@@ -116,7 +119,10 @@ impl ServerEnd {
 impl ClientEnd {
     /// Sends bytes to the server.
     pub fn send(&self, bytes: &[u8]) {
-        self.0.borrow_mut().under_way.extend(bytes);
+        let mut wire = self.0.borrow_mut();
+        if !wire.reset {
+            wire.under_way.extend(bytes);
+        }
     }
 
     /// Receives up to `count` bytes.
@@ -175,6 +181,15 @@ impl ClientEnd {
     /// Whether the server ever found less room than it wanted.
     pub fn was_full(&self) -> bool {
         self.0.borrow().was_full
+    }
+
+    /// For how long the server has wanted room in vain, in nanoseconds.
+    pub fn stalled_ns(&self, now_ns: u64) -> u64 {
+        let wire = self.0.borrow();
+        match wire.wants_room && !wire.reset && !wire.server_closed {
+            true => now_ns.saturating_sub(wire.moved_ns),
+            false => 0,
+        }
     }
 
     /// Whether the server has given its end up.
@@ -321,6 +336,9 @@ impl Wire {
             if short {
                 break;
             }
+        }
+        if taken > 0 || (short && !self.wants_room) {
+            self.moved_ns = self.flow.now_ns();
         }
         if short {
             (self.wants_room, self.was_full) = (true, true);

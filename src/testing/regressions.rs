@@ -116,3 +116,12 @@ fn a_drain_can_be_watched() {
         Step::Publish { who: 0, topic: 2, form: Form::Feed, events: 1, own_id: false, cut: 1 };
     check(Knobs::default(), vec![publish, Step::Drain, look_on(Ask::Metrics)]);
 }
+
+/// A viewer of `/live` that came back whenever its stream ended held a drain up to its deadline.
+#[test]
+fn a_viewer_that_comes_back_does_not_hold_up_a_drain() {
+    let subscribe =
+        Step::Subscribe { who: 0, topics: 1, http10: false, window_bytes: 5000, prompt: true };
+    let pass = Step::Pass { ms: 5000 };
+    check(Knobs::default(), vec![subscribe, look_on(Ask::Live), Step::Drain, pass]);
+}

@@ -151,7 +151,10 @@ impl Crowd {
                 bytes: 1 + dice.roll(2000),
             },
             17..=22 => feed(dice, 3),
-            23 | 24 => feed(dice, 40),
+            23 | 24 => {
+                let events_max = *dice.pick(&[40, 40, 40, 300]);
+                feed(dice, events_max)
+            }
             25..=30 => self.publish(dice),
             31 => {
                 Step::DoomPublisher { who: dice.roll(self.publishers), bytes: 1 + dice.roll(1000) }
@@ -164,7 +167,7 @@ impl Crowd {
                 2 => Step::Abort,
                 _ => Step::RefuseRegistration,
             },
-            35 | 36 => Step::Pass { ms: *dice.pick(&[1, 10, 100, 1000, 5_000]) },
+            35 | 36 => Step::Pass { ms: *dice.pick(&[1, 10, 100, 1000, 5_000, 9_000]) },
             37 if dice.once_in(3) => Step::Suspend { minutes: *dice.pick(&[1, 60, 600]) },
             38 => Step::Turn(Box::new(Knobs::draw(dice))),
             39 if dice.once_in(3) => Step::Settle,

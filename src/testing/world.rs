@@ -14,6 +14,7 @@
 //! * each request is answered within so many turns of its arrival, however slowly others read;
 //! * a look changes nothing, and shows what is so;
 //! * what a reload puts in force is without a contradiction;
+//! * a drain waits for subscribers and publishers, and not for those who look on;
 //! * after a drain no slot is taken, and no stream was cut short that there was time for.
 
 mod callers;
@@ -155,6 +156,8 @@ pub struct World {
     disturbed_ns: u64,
     /// What had been published when the drain began.
     drained_at_seq: Option<u64>,
+    /// Since when a drain has had no subscriber and no publisher to wait for.
+    unattended_ns: Option<u64>,
     lived: Lived,
 }
 
@@ -208,6 +211,7 @@ impl World {
             starved_until_ns: 0,
             disturbed_ns: 0,
             drained_at_seq: None,
+            unattended_ns: None,
             lived: Lived::default(),
         }
     }

@@ -49,7 +49,10 @@ impl World {
     /// Each reads its sip. Whoever has asked, and takes what it is given, gets more of it soon.
     pub(super) fn callers(&mut self) -> Checked {
         let now_ns = self.clock.get();
-        for party in self.callers.iter_mut().chain(&mut self.onlookers) {
+        let mut returning = Vec::new();
+        let callers = self.callers.iter_mut().map(|party| (None, party));
+        let onlookers = self.onlookers.iter_mut().enumerate();
+        for (nth, party) in callers.chain(onlookers.map(|(nth, party)| (Some(nth), party))) {
             let Some(line) = &party.line else { continue };
             let received = line.receive(party.cut);
             let named = |why: String| format!("a caller: {why}");
@@ -65,7 +68,12 @@ impl World {
             }
             if over {
                 party.line = None;
+                returning.extend(nth.filter(|_| party.client.is_live()));
             }
+        }
+        // The live page comes back when its stream ends, at once while the server goes down.
+        if self.drained_at_seq.is_some() {
+            returning.into_iter().for_each(|who| self.ask(who, Ask::Live, 1, usize::MAX));
         }
         Ok(())
     }

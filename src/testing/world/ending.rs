@@ -1,6 +1,8 @@
 //! How a simulated world comes to rest, and how it ends.
 
 use super::{Checked, Party, World};
+use crate::server::Load;
+use crate::testing::caller::Ask;
 use crate::testing::knobs::{HELD_BACK_MS_MAX, SILENCE_MS};
 use crate::testing::publisher::Publisher;
 
@@ -67,11 +69,31 @@ impl World {
         if load.connections > load.streams {
             return Err(format!("somebody is still there who asks for nothing: {load:?}"));
         }
+        // In some worlds the live page is open.
+        if self.dice.once_in(4) {
+            self.ask(0, Ask::Live, 1, usize::MAX);
+            self.rest()?;
+        }
         self.drain();
         self.pass(self.knobs.drain_ms + 100)?;
         match self.turns.server.connection_count() {
             0 if self.turns.server.is_over() => Ok(()),
             count => Err(format!("it is not down, {count} connections are left")),
+        }
+    }
+
+    /// A drain is over soon after the last subscriber and the last publisher have gone. Viewers of
+    /// `/live` come back as often as their streams end, and do not prolong it.
+    pub(super) fn check_drain(&mut self, load: &Load) -> Checked {
+        let now_ns = self.clock.get();
+        if self.drained_at_seq.is_none() || load.public > 0 || self.turns.server.is_over() {
+            self.unattended_ns = None;
+            return Ok(());
+        }
+        let since_ns = (*self.unattended_ns.get_or_insert(now_ns)).max(self.disturbed_ns);
+        match now_ns - since_ns > PARTING_NS_MAX {
+            true => Err(format!("a drain goes on for those who look on: {load:?}")),
+            false => Ok(()),
         }
     }
 
@@ -82,3 +104,6 @@ impl World {
         }
     }
 }
+
+/// Longer than the last answers of the admin listener may take.
+const PARTING_NS_MAX: u64 = 2_000_000_000;

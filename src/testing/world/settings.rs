@@ -1,6 +1,7 @@
 //! Settings change while a simulated world lives.
 
 use super::{Checked, World, ends_streams};
+use crate::config::Config;
 use crate::config::knobs::differences;
 use crate::testing::access::Reload;
 use crate::testing::knobs::Knobs;
@@ -31,6 +32,12 @@ impl World {
             };
         }
         config.validate().map_err(|why| format!("after a reload: {why}"))?;
+        // The addresses that are listened on are those of the start.
+        let mut started = Config::default();
+        self.scenario.access.set(&mut started);
+        if (&config.listen, config.admin) != (&started.listen, started.admin) {
+            return Err("after a reload: other addresses than those that are listened on".into());
+        }
         self.lived.reloads += 1;
         self.note(&reload.knobs);
         Ok(())

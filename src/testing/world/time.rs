@@ -3,7 +3,8 @@
 use super::{Checked, Party, REST_TURNS_MAX, World};
 use crate::config::Heartbeat;
 use crate::send::private::ALLOCATED_BYTES_MAX;
-use crate::server::Held;
+use crate::server::{Held, Load};
+use crate::testing::caller::Caller;
 use crate::testing::publisher::Publisher;
 use crate::testing::scenario::TOPICS;
 use std::time::Duration;
@@ -31,7 +32,9 @@ impl World {
         self.ledger.read(self.turns.server.hub())?;
         self.turns.server.check_invariants();
         self.check_stale()?;
-        self.check_memory()?;
+        let load = self.turns.server.load();
+        self.check_memory(&load)?;
+        self.check_drain(&load)?;
         self.clients()
     }
 
@@ -45,8 +48,7 @@ impl World {
         }
     }
 
-    pub(super) fn check_memory(&self) -> Checked {
-        let load = self.turns.server.load();
+    pub(super) fn check_memory(&self, load: &Load) -> Checked {
         // A frame that was cut is kept in a buffer that may have grown by doubling.
         let of_stream = HEAD_BYTES_MAX + NOTICE_BYTES_MAX * TOPICS + EVENT_FRAME_BYTES_MAX;
         // Requests wait when so much is allocated; the last answer may go beyond that.
@@ -111,7 +113,41 @@ impl World {
         if accepts > 1000 + ms {
             return Err(format!("{accepts} calls of accept in {ms} ms"));
         }
+        self.check_stalls()?;
+        self.check_viewers()?;
         self.check_heartbeats()
+    }
+
+    /// A reader that takes nothing is cut in time.
+    pub(super) fn check_stalls(&self) -> Checked {
+        let now_ns = self.clock.get();
+        let patience_ns = (self.knobs.stall_timeout_ms + SWEEP_MS) * 1_000_000;
+        if self.knobs.stall_timeout_ms == 0 || now_ns - self.disturbed_ns <= patience_ns {
+            return Ok(());
+        }
+        let lines = self.subscribers.iter().filter_map(|party| party.line.as_ref());
+        match lines.map(|line| line.stalled_ns(now_ns)).find(|&stalled_ns| stalled_ns > patience_ns)
+        {
+            Some(stalled_ns) => {
+                Err(format!("a reader has stalled for {stalled_ns} ns, and is not cut"))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// A viewer of `/live` that reads sees the state again and again.
+    fn check_viewers(&self) -> Checked {
+        let looks = |party: &&Party<Caller>| {
+            party.client.is_live() && party.line.is_some() && party.cut == usize::MAX
+        };
+        for party in self.onlookers.iter().filter(looks) {
+            let since_ns = party.heard_ns.max(self.disturbed_ns);
+            let silent_ns = self.clock.get().saturating_sub(since_ns);
+            if silent_ns > LIVE_NS_MAX && !self.turns.server.is_over() {
+                return Err(format!("a viewer of /live has seen nothing for {silent_ns} ns"));
+            }
+        }
+        Ok(())
     }
 
     /// A stream that can take something is not left silent for long.
@@ -119,7 +155,7 @@ impl World {
         if self.knobs.heartbeat == Heartbeat::Off || self.turns.server.is_over() {
             return Ok(());
         }
-        let patience_ns = (self.knobs.heartbeat_ms + 3000) * 1_000_000;
+        let patience_ns = (self.knobs.heartbeat_ms + SWEEP_MS) * 1_000_000;
         for (who, party) in self.subscribers.iter().enumerate() {
             let since_ns = party.heard_ns.max(self.disturbed_ns);
             let silent_ns = self.clock.get().saturating_sub(since_ns);
@@ -165,6 +201,10 @@ fn check_bounds(whose: &str, bounds: &[(&str, usize, usize)]) -> Checked {
     }
 }
 
+/// Longer than the sweep takes to come by.
+const SWEEP_MS: u64 = 3000;
+/// Longer than the time between two states of `/live`.
+const LIVE_NS_MAX: u64 = 1_000_000_000;
 /// The longest head of a stream, with the line that follows it at once.
 const HEAD_BYTES_MAX: usize = 400;
 /// The longest gap notice, in its chunk.
