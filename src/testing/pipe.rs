@@ -8,8 +8,8 @@
 //!
 //! The server reads what arrived before a reset, then gets `ECONNRESET` once, from `read` or from
 //! `write`. After that `read` gives the end of the stream and `write` gives `EPIPE`. If the client had
-//! closed its side before, `write` gives `EPIPE` at once and `read` no error (`tcp_reset`,
-//! net/ipv4/tcp_input.c).
+//! closed its side before, `write` gives `EPIPE` at once and `read` no error (`tcp_reset` in
+//! `net/ipv4/tcp_input.c`).
 
 use super::Dice;
 use super::faults::Faults;
