@@ -430,7 +430,8 @@ fn take(queue: &mut VecDeque<u8>, count: usize) -> Vec<u8> {
     taken
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     use super::*;
     use std::net::{TcpListener, TcpStream};
