@@ -2,6 +2,8 @@
 
 use crate::push::topic::Topic;
 use slab::Slab;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::ops::{Index, IndexMut};
 
 /// A topic's slot in the table.
@@ -86,6 +88,34 @@ impl Topics {
         self.iter().filter(|(_, topic)| !topic.internal)
     }
 
+    /// Up to `limit` topics of subscribers and publishers, the ones with the most subscribers first,
+    /// among equals the one with the lower key. Goes through the table once.
+    pub fn most_subscribed(&self, limit: usize) -> Vec<TopicKey> {
+        // The least of those that are kept is on top.
+        let mut kept = BinaryHeap::with_capacity(limit + 1);
+        for (key, topic) in self.public() {
+            kept.push((Reverse(topic.fanout.len()), key));
+            if kept.len() > limit {
+                kept.pop();
+            }
+        }
+        kept.into_sorted_vec().into_iter().map(|(_, key)| key).collect()
+    }
+
+    /// Up to `limit` topics of subscribers and publishers from slot `from` on, and the slot at which
+    /// the next page begins; `None` after the last one. A topic keeps its slot, so one that is there all
+    /// the time is on exactly one page.
+    pub fn page(&self, from: usize, limit: usize) -> (Vec<TopicKey>, Option<usize>) {
+        let mut found = Vec::with_capacity(limit);
+        for slot in from..self.slots() {
+            if found.len() == limit {
+                return (found, Some(slot));
+            }
+            found.extend(self.at(slot).filter(|&key| !self[key].internal));
+        }
+        (found, None)
+    }
+
     /// How many topics subscribers and publishers have.
     pub fn public_len(&self) -> usize {
         self.slab.len() - self.internal
@@ -150,5 +180,53 @@ mod tests {
         );
         topics.remove(own);
         assert_eq!((topics.public_len(), topics.iter().count()), (1, 1));
+    }
+
+    #[test]
+    fn all_pages_together_show_each_topic_once() {
+        let mut topics = Topics::default();
+        topics.insert(Topic::internal("live", 0));
+        let keys: Vec<TopicKey> =
+            (0..25).map(|nth| topics.insert(Topic::new(&nth.to_string(), Seq(0), 0))).collect();
+        for limit in 1..30 {
+            let (mut seen, mut from) = (Vec::new(), Some(0));
+            while let Some(slot) = from {
+                let (page, next) = topics.page(slot, limit);
+                assert!(page.len() <= limit && next.is_none_or(|next| next > slot));
+                seen.extend(page);
+                from = next;
+            }
+            assert_eq!(seen, keys, "{limit} on a page");
+        }
+        assert_eq!(topics.page(usize::MAX, 3), (vec![], None));
+    }
+
+    /// Topics that come and go between two pages neither hide another one nor show it twice.
+    #[test]
+    fn a_topic_that_stays_is_on_one_page() {
+        let mut topics = Topics::default();
+        let add = |topics: &mut Topics, nth: usize| {
+            topics.insert(Topic::new(&nth.to_string(), Seq(0), 0))
+        };
+        let keys: Vec<TopicKey> = (0..20).map(|nth| add(&mut topics, nth)).collect();
+        let (first, next) = topics.page(0, 8);
+        topics.remove(keys[2]);
+        topics.remove(keys[12]);
+        add(&mut topics, 100);
+        let (second, _) = topics.page(next.unwrap(), 100);
+        for (nth, key) in keys.iter().enumerate().filter(|(nth, _)| ![2, 12].contains(nth)) {
+            let shown = first.iter().chain(&second).filter(|found| *found == key).count();
+            assert_eq!(shown, 1, "topic {nth}");
+        }
+    }
+
+    #[test]
+    fn the_most_subscribed_come_first() {
+        let mut topics = Topics::default();
+        let keys: Vec<TopicKey> =
+            (0..9).map(|nth| topics.insert(Topic::new(&nth.to_string(), Seq(0), 0))).collect();
+        assert_eq!(topics.most_subscribed(4), keys[..4]);
+        assert_eq!(topics.most_subscribed(100), keys);
+        assert_eq!(topics.most_subscribed(0), []);
     }
 }

@@ -136,24 +136,23 @@ impl<P: Platform> Server<P> {
         }))
     }
 
-    /// Topics with what is in them: those with the most subscribers first.
+    /// Topics with what is in them: those with the most subscribers first or, with `from`, a page of the
+    /// table. One answer takes one pass over the table at most, and describes [`TOPICS_LISTED_MAX`].
     fn list_topics(&self, query: &str) -> Result<Value, String> {
-        let mut limit = 100;
-        for parameter in target::query(query) {
-            match parameter.map_err(|bad| format!("bad percent-encoding in {bad:?}"))? {
-                (name, value) if name == "limit" => {
-                    limit = value.parse().map_err(|_| "limit wants a number")?;
-                }
-                (name, _) => return Err(format!("unknown parameter {name:?}; there is limit")),
-            }
-        }
-        let mut topics: Vec<(TopicKey, &Topic)> = self.hub.topics().public().collect();
-        let count = topics.len();
-        topics.sort_by_key(|(_, topic)| (std::cmp::Reverse(topic.fanout.len()), &topic.name));
-        topics.truncate(limit.min(TOPICS_LISTED_MAX));
+        let wanted = TopicsWanted::read(query)?;
+        let topics = self.hub.topics();
+        let (keys, next) = match wanted.from {
+            Some(from) => topics.page(from, wanted.limit),
+            None => (topics.most_subscribed(wanted.limit), None),
+        };
         let listed: Vec<Value> =
-            topics.iter().map(|&(key, topic)| self.describe(key, topic)).collect();
-        Ok(json!({ "count": count, "topics": listed }))
+            keys.into_iter().map(|key| self.describe(key, &topics[key])).collect();
+        let count = topics.public_len();
+        let mut answer = json!({ "count": count, "topics": listed });
+        if wanted.from.is_some() {
+            answer["next"] = next.into();
+        }
+        Ok(answer)
     }
 
     /// Events that are no longer retained: evicted by newer ones, or gone with their topics.
@@ -269,6 +268,38 @@ fn patch(config: &Config, topic: Option<&str>, json: &[u8]) -> Result<Config, St
     Ok(config)
 }
 
+/// What is asked of `/topics`.
+#[derive(Debug, PartialEq, Eq)]
+struct TopicsWanted {
+    limit: usize,
+    /// The slot of the table at which a page begins.
+    from: Option<usize>,
+}
+
+impl TopicsWanted {
+    /// Reads a query.
+    fn read(query: &str) -> Result<TopicsWanted, String> {
+        let mut wanted = TopicsWanted { limit: 100, from: None };
+        for parameter in target::query(query) {
+            let (name, value) =
+                parameter.map_err(|bad| format!("bad percent-encoding in {bad:?}"))?;
+            match &*name {
+                "limit" => {
+                    let limit = value.parse().ok().filter(|limit| *limit <= TOPICS_LISTED_MAX);
+                    wanted.limit = limit
+                        .ok_or_else(|| format!("limit wants a number up to {TOPICS_LISTED_MAX}"))?;
+                }
+                "from" => {
+                    let from = value.parse().map_err(|_| "from wants 0 or the number in `next`")?;
+                    wanted.from = Some(from);
+                }
+                _ => return Err(format!("unknown parameter {name:?}; there are limit and from")),
+            }
+        }
+        Ok(wanted)
+    }
+}
+
 /// A JSON value as the text that a flag would have.
 fn plain(name: &str, value: &Value) -> Result<String, String> {
     match value {
@@ -290,7 +321,8 @@ pub(super) fn shown(knob: &knobs::Knob, config: &Config) -> (String, Value) {
 }
 
 const NOT_FOUND: &str = "there is /, /metrics, /knobs, /topics, /connections, /connections/ID, /live, /healthz and /readyz";
-const TOPICS_LISTED_MAX: usize = 10_000;
+/// A topic takes some microseconds to describe, and an answer must not hold the loop.
+const TOPICS_LISTED_MAX: usize = 500;
 const OVERRIDDEN_TOPICS_MAX: usize = 10_000;
 
 #[cfg(test)]

@@ -188,29 +188,42 @@ impl<P: Platform> Server<P> {
         })
     }
 
-    /// Notes in what the configuration is about to change.
+    /// Notes in what the configuration is about to change. Of many changes at once, as by a reload, the
+    /// last [`FLIPS_MAX`] are kept, so no more are collected.
     pub(super) fn note_flips(&mut self, config: &Config) {
-        let mut flips: Vec<(String, String, String)> = knobs::differences(&self.config, config)
-            .map(|(knob, to)| {
-                (knob.name.to_owned(), knob.show(&self.config).to_string(), to.to_string())
-            })
-            .collect();
-        for topic in self.config.topics.keys().chain(config.topics.keys()) {
-            let of = |config: &Config| format!("{:?}", config.topics.get(topic));
-            let name = format!("topic {topic}");
-            if of(&self.config) != of(config) && !flips.iter().any(|(known, ..)| *known == name) {
-                flips.push((name, overrides_of(&self.config, topic), overrides_of(config, topic)));
-            }
-        }
         let at_ms = (self.now_ns - self.started_ns) / 1_000_000;
         let unix_ms = self.platform.unix_ns() / 1_000_000;
-        for (knob, from, to) in flips {
+        let of_knobs = knobs::differences(&self.config, config).map(|(knob, to)| {
+            (knob.name.to_owned(), knob.show(&self.config).to_string(), to.to_string())
+        });
+        let before = &self.config.topics;
+        let gone = before.keys().filter(|topic| !config.topics.contains_key(*topic));
+        let topics = gone.chain(config.topics.keys());
+        let of_topics = topics
+            .filter(|topic| before.get(*topic) != config.topics.get(*topic))
+            .take(FLIPS_MAX)
+            .map(|topic| {
+                let shown = |config| overrides_of(config, topic);
+                (format!("topic {topic}"), shown(&self.config), shown(config))
+            });
+        for (knob, from, to) in of_knobs.chain(of_topics) {
             if self.live.flips.len() == FLIPS_MAX {
                 self.live.flips.pop_front();
             }
+            let [knob, from, to] = [knob, from, to].map(cut);
             self.live.flips.push_back(Flip { at_ms, unix_ms, knob, from, to });
         }
     }
+}
+
+/// A text of at most [`FLIP_CHARS_MAX`] characters. A list of origins may be longer than an event of
+/// `/live` can be.
+fn cut(mut text: String) -> String {
+    if let Some((at, _)) = text.char_indices().nth(FLIP_CHARS_MAX) {
+        text.truncate(at);
+        text.push('…');
+    }
+    text
 }
 
 /// A topic's own knobs, as text.
@@ -271,6 +284,7 @@ pub(super) const TOPIC: &str = "\u{1}live";
 const INTERVAL_NS: u64 = 200_000_000;
 const WORST: usize = 8;
 const FLIPS_MAX: usize = 32;
+const FLIP_CHARS_MAX: usize = 300;
 /// Three seconds, for a listener that falls behind; and room for the largest state there can be.
 const LOG_BOUNDS: Bounds = Bounds { bytes_max: 512 << 10, frames_max: 16 };
 /// The knobs that the live page offers, or shows.

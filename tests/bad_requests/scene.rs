@@ -102,7 +102,7 @@ impl Scene {
     /// How many events were ever published to `topic`.
     #[track_caller]
     pub fn published(&self, topic: &str) -> u64 {
-        let listed = self.admin("GET", "/topics?limit=1000", "");
+        let listed = self.admin("GET", "/topics?limit=500", "");
         let listed: serde_json::Value = serde_json::from_slice(&listed.body).expect("JSON");
         let topics = listed["topics"].as_array().expect("a list");
         let found = topics.iter().find(|found| found["name"] == topic);
