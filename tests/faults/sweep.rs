@@ -235,11 +235,17 @@ fn lie(fault: &Fault, what: impl Fn(usize) -> String) -> Result<Seen, String> {
         let seen = scenario::play(trace.start(fault.call, &[&inject], &arguments), 0);
         let text = trace.text_so_far();
         let hit = text.lines().find(|line| line.contains("(INJECTED)"));
-        if hit.is_some_and(|line| line.contains("id: id-")) {
+        if hit.is_some_and(|line| is_event(line)) {
             return seen;
         }
     }
     Err(format!("in {ATTEMPTS} attempts no event was hit"))
+}
+
+/// Whether a traced call sends an event. The trace has the first bytes of what is sent, and an event
+/// begins with its data: its id comes last.
+fn is_event(line: &str) -> bool {
+    line.contains("\\ndata: ")
 }
 
 /// Some call that sends an event: which one it is, and how many bytes it sends.
@@ -249,7 +255,7 @@ fn some_event(fault: &Fault) -> Result<(usize, usize), String> {
     scenario::play(started, 0)?;
     let (text, call) = (trace.text(), format!(" {}(", fault.call));
     let calls = text.lines().filter(|line| line.contains(&call)).enumerate();
-    let events: Vec<_> = calls.filter(|(_, line)| line.contains("id: id-")).collect();
+    let events: Vec<_> = calls.filter(|(_, line)| is_event(line)).collect();
     let (nth, line) = events.get(events.len() / 2).ok_or("no event is sent")?;
     let length = line.rsplit("= ").next().and_then(|length| length.trim().parse().ok());
     Ok((nth + 1, length.ok_or("a call without a result")?))
