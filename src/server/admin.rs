@@ -148,11 +148,10 @@ impl<P: Platform> Server<P> {
         let listed: Vec<Value> =
             keys.into_iter().map(|key| self.describe(key, &topics[key])).collect();
         let count = topics.public_len();
-        let mut answer = json!({ "count": count, "topics": listed });
-        if wanted.from.is_some() {
-            answer["next"] = next.into();
-        }
-        Ok(answer)
+        Ok(match wanted.from {
+            Some(_) => json!({ "count": count, "topics": listed, "next": next }),
+            None => json!({ "count": count, "topics": listed }),
+        })
     }
 
     /// Events that are no longer retained: evicted by newer ones, or gone with their topics.
