@@ -323,4 +323,14 @@ mod tests {
         assert!(shown["publish_to_kernel"]["p50"].as_f64().unwrap() < 2.5);
         assert!(shown["turn"].is_null());
     }
+
+    /// The longest texts of flips, each character escaped to six bytes, leave room in an event.
+    #[test]
+    fn flips_fit_into_an_event() {
+        assert_eq!(cut("short".into()), "short");
+        let longest = cut("\u{1}".repeat(10_000));
+        assert_eq!(longest.chars().count(), FLIP_CHARS_MAX + 1);
+        let escaped = json!([longest, longest, longest]).to_string().len() * FLIPS_MAX;
+        assert!(escaped < LOG_BOUNDS.bytes_max / 2, "{escaped}");
+    }
 }
