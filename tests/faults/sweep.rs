@@ -235,7 +235,7 @@ fn lie(fault: &Fault, what: impl Fn(usize) -> String) -> Result<Seen, String> {
         let seen = scenario::play(trace.start(fault.call, &[&inject], &arguments), 0);
         let text = trace.text_so_far();
         let hit = text.lines().find(|line| line.contains("(INJECTED)"));
-        if hit.is_some_and(|line| is_event(line)) {
+        if hit.is_some_and(is_event) {
             return seen;
         }
     }
