@@ -13,7 +13,7 @@ use crate::reactor::turn::{ACCEPTORS_FROM, Readiness};
 use crate::server::Door;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
-use std::io::{self, ErrorKind};
+use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
@@ -232,14 +232,14 @@ impl Queue for Entrance {
             return Err(io::Error::from_raw_os_error(error));
         }
         let Some(end) = listener.queue.pop_front() else {
-            return Err(ErrorKind::WouldBlock.into());
+            return Err(io::Error::from_raw_os_error(libc::EAGAIN));
         };
         if state.aborts > 0 {
             state.aborts -= 1;
             // Linux accepts a connection that is reset in the queue; accept(2) permits an error, too.
             end.other().reset();
             if state.dice.once_in(2) {
-                return Err(ErrorKind::ConnectionAborted.into());
+                return Err(io::Error::from_raw_os_error(libc::ECONNABORTED));
             }
         }
         state.accepted = state.accepted % u16::MAX + 1;

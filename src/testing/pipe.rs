@@ -48,7 +48,7 @@ struct Wire {
     client_gone: bool,
     reset: bool,
     /// What the next call on the server's end fails with.
-    error: Option<ErrorKind>,
+    error: Option<i32>,
     server_shut: bool,
     server_closed: bool,
     /// The connection is reset when so many more bytes have gone through it.
@@ -279,8 +279,8 @@ impl Wire {
         // An end that has not arrived yet is lost with what precedes it.
         self.client_closed = self.has_ended();
         self.error = Some(match self.client_closed && !self.server_shut {
-            true => ErrorKind::BrokenPipe,
-            false => ErrorKind::ConnectionReset,
+            true => libc::EPIPE,
+            false => libc::ECONNRESET,
         });
         self.under_way.clear();
         self.to_client.clear();
@@ -311,10 +311,10 @@ impl Wire {
 
     fn take<'p>(&mut self, pieces: impl Iterator<Item = &'p [u8]>) -> io::Result<usize> {
         if self.reset || self.server_shut {
-            return Err(self.error.take().unwrap_or(ErrorKind::BrokenPipe).into());
+            return Err(failure(self.error.take().unwrap_or(libc::EPIPE)));
         }
         if self.interrupted() {
-            return Err(ErrorKind::Interrupted.into());
+            return Err(failure(libc::EINTR));
         }
         if self.client_gone {
             self.reset();
@@ -349,7 +349,7 @@ impl Wire {
         let lost = self.dice.once_in(usize::from(self.faults.losses));
         self.flow.note_sent(taken, lost);
         self.pass(taken);
-        if short && taken == 0 { Err(ErrorKind::WouldBlock.into()) } else { Ok(taken) }
+        if short && taken == 0 { Err(failure(libc::EAGAIN)) } else { Ok(taken) }
     }
 }
 
@@ -357,13 +357,13 @@ impl Transport for ServerEnd {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut wire = self.0.borrow_mut();
         if wire.interrupted() {
-            return Err(ErrorKind::Interrupted.into());
+            return Err(failure(libc::EINTR));
         }
         if wire.to_server.is_empty() {
             return match wire.reset {
                 _ if wire.has_ended() => Ok(0),
-                true => wire.error.take().map_or(Ok(0), |error| Err(error.into())),
-                false => Err(ErrorKind::WouldBlock.into()),
+                true => wire.error.take().map_or(Ok(0), |error| Err(failure(error))),
+                false => Err(failure(libc::EAGAIN)),
             };
         }
         let count = buffer.len().min(wire.to_server.len());
@@ -390,7 +390,7 @@ impl Transport for ServerEnd {
     fn shutdown_write(&mut self) -> io::Result<()> {
         let mut wire = self.0.borrow_mut();
         if wire.reset {
-            return Err(ErrorKind::NotConnected.into());
+            return Err(failure(libc::ENOTCONN));
         }
         wire.server_shut = true;
         Ok(())
@@ -419,6 +419,11 @@ impl Drop for ServerEnd {
             wire.reset();
         }
     }
+}
+
+/// An error as the kernel gives it.
+fn failure(errno: i32) -> io::Error {
+    io::Error::from_raw_os_error(errno)
 }
 
 /// Takes `count` bytes off the front.
@@ -456,7 +461,7 @@ mod tests {
     }
     use Act::*;
 
-    type Outcome = Result<usize, ErrorKind>;
+    type Outcome = Result<usize, Option<i32>>;
 
     fn call(socket: &mut impl Transport, act: Act) -> Outcome {
         let unit = |done: io::Result<()>| done.map(|()| 0);
@@ -467,7 +472,7 @@ mod tests {
             Cork => unit(socket.set_cork(true)),
             _ => unit(socket.apply(&SocketKnobs::default(), None)),
         };
-        outcome.map_err(|error| error.kind())
+        outcome.map_err(|error| error.raw_os_error())
     }
 
     fn simulated(acts: &[Act]) -> Vec<Outcome> {
@@ -551,9 +556,12 @@ mod tests {
     /// A simulated connection that is reset fails as the kernel's does.
     #[test]
     fn a_reset_is_told_as_the_kernel_tells_it() {
-        const RESET: Outcome = Err(ErrorKind::ConnectionReset);
-        const PIPE: Outcome = Err(ErrorKind::BrokenPipe);
-        let cases: [(&[Act], &[Outcome]); 9] = [
+        const RESET: Outcome = Err(Some(libc::ECONNRESET));
+        const PIPE: Outcome = Err(Some(libc::EPIPE));
+        const WAIT: Outcome = Err(Some(libc::EAGAIN));
+        const GONE: Outcome = Err(Some(libc::ENOTCONN));
+        let cases: [(&[Act], &[Outcome]); 10] = [
+            (&[Read, Reset, Write], &[WAIT, RESET]),
             (&[Reset, Read, Read, Write, Write], &[RESET, Ok(0), PIPE, PIPE]),
             (&[Reset, Write, Write, Read], &[RESET, PIPE, Ok(0)]),
             (&[Send, Reset, Read, Read, Read, Write], &[Ok(1), RESET, Ok(0), PIPE]),
@@ -562,10 +570,7 @@ mod tests {
             (&[Close, Write, Write, Read, Write], &[Ok(1), PIPE, Ok(0), PIPE]),
             (&[Shut, Reset, Read, Read, Write], &[Ok(0), RESET, Ok(0), PIPE]),
             (&[Shut, Half, Read, Write], &[Ok(0), Ok(0), PIPE]),
-            (
-                &[Reset, Cork, Apply, Shut, Read, Shut],
-                &[Ok(0), Ok(0), Err(ErrorKind::NotConnected), RESET, Err(ErrorKind::NotConnected)],
-            ),
+            (&[Reset, Cork, Apply, Shut, Read, Shut], &[Ok(0), Ok(0), GONE, RESET, GONE]),
         ];
         for (acts, outcomes) in cases {
             assert_eq!(real(acts), outcomes, "the kernel: {acts:?}");

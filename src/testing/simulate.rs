@@ -126,9 +126,11 @@ impl fmt::Display for Summary {
         let Lived { events, gaps, acknowledged, answers, looks, reloads, turns } = self.lived;
         write!(
             f,
-            "{} seeds in {:.1} s ({per_s:.0} a second): {turns} turns, {acknowledged} acknowledged \
-             events, {reloads} reloads; checked: {events} events and {gaps} gap notices, {answers} \
-             answers, {looks} states; {} failures",
+            "{} seeds in {:.0} s ({per_s:.0} per second), {} failures\n\
+             {turns} turns of the loop, {acknowledged} events acknowledged to publishers, {reloads} \
+             reloads\n\
+             checked: {events} events and {gaps} gap notices of subscribers, {answers} answers, \
+             {looks} states of /live",
             self.worlds,
             self.took.as_secs_f64(),
             self.failures.len(),

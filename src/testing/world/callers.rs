@@ -103,4 +103,4 @@ impl World {
 /// The send buffer behind each connection of a caller.
 const WINDOW_BYTES: usize = 4000;
 /// Readiness is late by three turns at most, and everything else is prompt.
-const WAITED_TURNS_MAX: usize = 500;
+pub(super) const WAITED_TURNS_MAX: usize = 500;

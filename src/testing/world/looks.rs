@@ -1,5 +1,6 @@
 //! Looks at a simulated world from the admin listener, held against what its kernel knows.
 
+use super::callers::WAITED_TURNS_MAX;
 use super::{Checked, World};
 use crate::observe::counters::{CloseReason, Counters};
 use crate::server::Door;
@@ -29,13 +30,16 @@ impl World {
         let line = self.connect(1 << 20, Door::Admin);
         line.send(&Caller::default().ask(Ask::Connections("sort=lag&limit=200"), LOOKS));
         let (mut answers, mut bytes) = (Vec::new(), Vec::new());
-        for _ in 0..TURNS_MAX {
+        let mut waited_turns = 0;
+        while waited_turns < WAITED_TURNS_MAX {
             if answers.len() == LOOKS || line.is_over() || self.turns.server.is_over() {
                 line.close();
                 return Ok(answers);
             }
             self.turn()?;
-            bytes.extend(line.receive(usize::MAX));
+            let received = line.receive(usize::MAX);
+            waited_turns = if received.is_empty() { waited_turns + 1 } else { 0 };
+            bytes.extend(received);
             while let Some((answer, len)) = Answer::read(&bytes, false)? {
                 bytes.drain(..len);
                 answers.push(answer);
@@ -107,7 +111,6 @@ fn check_counters(before: &Counters, after: &Counters, streams: u64) -> Checked 
 }
 
 const LOOKS: usize = 4;
-const TURNS_MAX: usize = 1000;
 const PAUSE_NS: u64 = 50_000_000;
 /// A loss counts against the network for as long as it can be among what two looks are compared by.
 #[cfg(feature = "admin")]
