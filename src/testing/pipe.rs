@@ -39,8 +39,8 @@ struct Wire {
     wants_room: bool,
     /// One ever did.
     was_full: bool,
-    /// When the server's latest bytes were taken, or when it began to want room.
-    moved_ns: u64,
+    /// Since when the server's latest call wants room, and has taken nothing.
+    wanted_ns: Option<u64>,
     /// Something has happened since the server was last told.
     news: bool,
     client_closed: bool,
@@ -94,7 +94,7 @@ pub fn pipe(
         accepted: None,
         wants_room: false,
         was_full: false,
-        moved_ns: clock.get(),
+        wanted_ns: None,
         news: true,
         client_closed: false,
         client_gone: false,
@@ -186,10 +186,8 @@ impl ClientEnd {
     /// For how long the server has wanted room in vain, in nanoseconds.
     pub fn stalled_ns(&self, now_ns: u64) -> u64 {
         let wire = self.0.borrow();
-        match wire.wants_room && !wire.reset && !wire.server_closed {
-            true => now_ns.saturating_sub(wire.moved_ns),
-            false => 0,
-        }
+        let wanted_ns = wire.wanted_ns.filter(|_| wire.wants_room);
+        wanted_ns.filter(|_| !wire.reset && !wire.server_closed).map_or(0, |ns| now_ns - ns)
     }
 
     /// Whether the server has given its end up.
@@ -337,9 +335,8 @@ impl Wire {
                 break;
             }
         }
-        if taken > 0 || (short && !self.wants_room) {
-            self.moved_ns = self.flow.now_ns();
-        }
+        let earlier_ns = self.wanted_ns.filter(|_| taken == 0);
+        self.wanted_ns = short.then(|| earlier_ns.unwrap_or(self.flow.now_ns()));
         if short {
             (self.wants_room, self.was_full) = (true, true);
             if pinched {
