@@ -6,7 +6,6 @@
 
 use super::knobs::{self, Scope};
 use super::{Config, Overrides};
-use crate::push::topic::check_name;
 use toml::de::{DeTable, DeValue};
 
 /// Sets in `config` what `text`, a configuration file, says.
@@ -21,11 +20,10 @@ pub fn read(config: &mut Config, text: &str) -> Result<(), String> {
         match (&**key.get_ref(), value.get_ref()) {
             (TOPICS, DeValue::Table(topics)) => {
                 for (topic, knobs) in topics {
-                    let name = topic.get_ref();
-                    check_name(name)
-                        .map_err(|why| named(format!("[topics.{:?}]: {why}", &**name)))?;
+                    let line = text[..topic.span().start].matches('\n').count() + 1;
+                    let named = |why: String| format!("line {line}: {why}");
                     let overrides = overrides(knobs.get_ref()).map_err(named)?;
-                    config.topics.insert(topic.get_ref().to_string(), overrides);
+                    config.topics.set(topic.get_ref(), overrides).map_err(named)?;
                 }
             }
             (name, value) => {
@@ -92,7 +90,7 @@ mod tests {
         assert_eq!(config.delivery.write_path, WritePath::Copy);
         assert_eq!((config.times.heartbeat_ms, config.delivery.socket.nodelay), (5000, false));
         assert_eq!((config.listen.len(), config.adapt.grow), (2, 1.5));
-        assert_eq!(config.topics["room/1"]["so_sndbuf_bytes"], "20000");
+        assert_eq!(config.topics.get("room/1").unwrap()["so_sndbuf_bytes"], "20000");
     }
 
     #[test]
@@ -109,5 +107,12 @@ mod tests {
         check("[topics.\"\"]\noverrun = \"skip\"", "the topic has no name");
         check(&format!("[topics.{}]", "x".repeat(300)), "longer than 256 bytes");
         check("[write_path]\nx = 1", "plain value");
+        check(
+            "[topics.a]\noverrun = \"skip\"\n[topics.b]\noverrun = \"never\"",
+            "line 3: topic \"b\": overrun",
+        );
+        let many: String =
+            (0..10_001).map(|nth| format!("[topics.t{nth}]\noverrun = \"skip\"\n")).collect();
+        check(&many, "10000 topics have knobs of their own already");
     }
 }

@@ -9,9 +9,11 @@ mod cors;
 pub mod file;
 pub mod knobs;
 mod reload;
+mod topics;
 mod value;
 
 pub use cors::Cors;
+pub use topics::{TopicChange, TopicKnobs};
 pub use value::{Heartbeat, Secret};
 
 use crate::push::gap::Overrun;
@@ -25,7 +27,7 @@ use crate::send::socket_knobs::SocketKnobs;
 use crate::wire::chunk;
 use crate::wire::event::frame_bytes_max;
 use crate::wire::head::HeadLimits;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -68,7 +70,7 @@ pub struct Config {
     /// How much the server looks on at itself.
     pub observe: Observe,
     /// Settings for single topics: the names and values of knobs of [`Delivery`].
-    pub topics: BTreeMap<String, Overrides>,
+    pub topics: TopicKnobs,
 }
 
 /// Names and values of knobs that differ for one topic.
@@ -205,7 +207,7 @@ impl Default for Config {
             adapt: AdaptKnobs::default(),
             turn: TurnBudget::default(),
             observe: Observe::default(),
-            topics: BTreeMap::new(),
+            topics: TopicKnobs::default(),
         }
     }
 }
@@ -314,16 +316,6 @@ impl Config {
         if let Some(topic) = &self.stdin {
             check_name(topic).map_err(|why| format!("stdin = {topic:?}: {why}"))?;
         }
-        // Each set of options once: thousands of topics may have the same, and this runs in the loop.
-        let mut tried = HashSet::from([self.delivery.socket.clone()]);
-        for (topic, overrides) in &self.topics {
-            check_name(topic).map_err(|why| format!("topic {topic:?}: {why}"))?;
-            let delivery =
-                self.delivery_with(overrides).map_err(|why| format!("topic {topic:?}: {why}"))?;
-            if tried.insert(delivery.socket.clone()) {
-                delivery.socket.probe().map_err(|error| format!("topic {topic:?}: {error}"))?;
-            }
-        }
         self.delivery.socket.probe().map_err(|error| error.to_string())
     }
 
@@ -352,23 +344,6 @@ impl Config {
             }
             _ => Ok(()),
         }
-    }
-
-    /// How events of a topic with these overrides leave.
-    ///
-    /// # Errors
-    /// The first override that cannot be set.
-    pub fn delivery_with(&self, overrides: &Overrides) -> Result<Delivery, String> {
-        // Of the rest, nothing is looked at; and the other topics' overrides can be many.
-        let mut config = Config { delivery: self.delivery.clone(), ..Config::default() };
-        for (name, value) in overrides {
-            let knob = knobs::find(name)?;
-            if knob.scope != knobs::Scope::Topic {
-                return Err(format!("{name} cannot be set for a single topic"));
-            }
-            knob.set(&mut config, value)?;
-        }
-        Ok(config.delivery)
     }
 
     /// How much a topic's log may retain.
@@ -422,13 +397,6 @@ mod tests {
         check(|c| c.delivery.socket.maxseg_bytes = 1, "tcp_maxseg_bytes = 1: TCP_MAXSEG");
         check(|c| c.adapt.low_utilisation = 0.9, "adapt_low_utilisation");
         check(|c| c.stdin = Some("x".repeat(300)), "longer than 256 bytes");
-        check(|c| drop(c.topics.insert("a\nb".into(), Overrides::new())), "control character");
-        check(
-            |c| {
-                c.topics.insert("a".into(), Overrides::from([("tcp_congestion", "x".into())]));
-            },
-            "topic \"a\": tcp_congestion = x: TCP_CONGESTION",
-        );
     }
 
     #[test]
@@ -441,20 +409,5 @@ mod tests {
             ..Config::default()
         };
         config.validate().unwrap();
-    }
-
-    #[test]
-    fn overrides_change_a_topics_delivery_alone() {
-        let config = Config::default();
-        let overrides =
-            Overrides::from([("write_path", "copy".into()), ("tcp_nodelay", "false".into())]);
-        let delivery = config.delivery_with(&overrides).unwrap();
-        assert_eq!((delivery.write_path, delivery.socket.nodelay), (WritePath::Copy, false));
-        assert_eq!(delivery.flush_policy, config.delivery.flush_policy);
-        // The segment size is taken from the listener, before a topic is known.
-        for (name, value) in [("topics_max", "1"), ("tcp_maxseg_bytes", "1000")] {
-            let overrides = Overrides::from([(name, value.into())]);
-            assert!(config.delivery_with(&overrides).unwrap_err().contains("single topic"));
-        }
     }
 }

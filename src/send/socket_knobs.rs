@@ -65,6 +65,19 @@ impl SocketKnobs {
         Ok(())
     }
 
+    /// Values that are all others: with them as `before`, [`SocketKnobs::apply`] sets each option for
+    /// which the kernel has a call.
+    pub fn differing(&self) -> SocketKnobs {
+        SocketKnobs {
+            nodelay: !self.nodelay,
+            sndbuf_bytes: !self.sndbuf_bytes,
+            notsent_lowat_bytes: !self.notsent_lowat_bytes,
+            user_timeout_ms: !self.user_timeout_ms,
+            congestion: format!("not {}", self.congestion),
+            maxseg_bytes: !self.maxseg_bytes,
+        }
+    }
+
     /// Sets on a listening socket the options that only take effect from there.
     ///
     /// # Errors

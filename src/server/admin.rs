@@ -124,9 +124,7 @@ impl<P: Platform> Server<P> {
         };
         let overrides = self.config.topics.get(&topic);
         let mut config = self.config.clone();
-        if let Some(overrides) = overrides {
-            config.delivery = self.config.delivery_with(overrides)?;
-        }
+        config.delivery = self.deliveries.of(&topic).clone();
         let for_topics = KNOBS.iter().filter(|knob| knob.scope == Scope::Topic);
         let overridden: Vec<_> = overrides.into_iter().flat_map(Overrides::keys).collect();
         Ok(json!({
@@ -246,23 +244,13 @@ fn patch(config: &Config, topic: Option<&str>, json: &[u8]) -> Result<Config, St
                 overrides.remove(knob.name);
             }
             (Some(_), Scope::Topic) => {
-                // Tried at once, so that the message names the knob.
-                knob.set(&mut config.clone(), &plain(name, value)?)?;
                 overrides.insert(knob.name, plain(name, value)?);
             }
             (None, _) => knob.set(&mut config, &plain(name, value)?)?,
         }
     }
     if let Some(topic) = topic {
-        config.topics.remove(topic);
-        if !overrides.is_empty() {
-            if config.topics.len() >= OVERRIDDEN_TOPICS_MAX {
-                return Err(format!(
-                    "{OVERRIDDEN_TOPICS_MAX} topics have knobs of their own already"
-                ));
-            }
-            config.topics.insert(topic.into(), overrides);
-        }
+        config.topics.set(topic, overrides)?;
     }
     Ok(config)
 }
@@ -322,7 +310,6 @@ pub(super) fn shown(knob: &knobs::Knob, config: &Config) -> (String, Value) {
 const NOT_FOUND: &str = "there is /, /metrics, /knobs, /topics, /connections, /connections/ID, /live, /healthz and /readyz";
 /// A topic takes some microseconds to describe, and an answer must not hold the loop.
 const TOPICS_LISTED_MAX: usize = 500;
-const OVERRIDDEN_TOPICS_MAX: usize = 10_000;
 
 #[cfg(test)]
 mod tests {
@@ -361,9 +348,10 @@ mod tests {
         let config = Config::default();
         let set =
             patch(&config, Some("a"), br#"{"write_path":"copy","overrun":"latest"}"#).unwrap();
-        assert_eq!(set.topics["a"].len(), 2);
+        assert_eq!(set.topics.get("a").unwrap().len(), 2);
         let less = patch(&set, Some("a"), br#"{"overrun":null}"#).unwrap();
-        assert_eq!(less.topics["a"], Overrides::from([("write_path", "copy".into())]));
+        let own = Overrides::from([("write_path", "copy".into())]);
+        assert_eq!(less.topics.get("a"), Some(&own));
         let none = patch(&less, Some("a"), br#"{"write_path":null}"#).unwrap();
         assert!(none.topics.is_empty());
     }

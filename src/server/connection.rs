@@ -336,10 +336,6 @@ impl<S> Connections<S> {
     pub fn iter(&self) -> impl Iterator<Item = (ConnectionKey, &Connection<S>)> {
         self.slab.iter().map(|(slot, connection)| (ConnectionKey(slot as u32), connection))
     }
-
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = (ConnectionKey, &mut Connection<S>)> {
-        self.slab.iter_mut().map(|(slot, connection)| (ConnectionKey(slot as u32), connection))
-    }
 }
 
 impl ConnectionKey {

@@ -89,9 +89,14 @@ impl<P: Platform> Server<P> {
 
     /// Whether the subscribers of some topic are flushed more slowly than its log fills up.
     pub(super) fn lags(&self) -> bool {
-        // For the server's own topic nobody is made to wait.
-        let mut topics = self.hub.topics().public();
-        topics.any(|(key, topic)| topic.fanout.in_pass() && self.fills_up(key))
+        // Each topic in pass stands here.
+        let passes = self.flushes.passes.iter();
+        let mut topics = passes.filter_map(|&token| self.hub.topics().find(token));
+        topics.any(|key| {
+            let topic = &self.hub.topics()[key];
+            // For the server's own topic nobody is made to wait.
+            !topic.internal && topic.fanout.in_pass() && self.fills_up(key)
+        })
     }
 
     fn due(&mut self, key: TopicKey) -> Due {
@@ -159,18 +164,19 @@ impl<P: Platform> Server<P> {
     }
 
     /// After the policies have changed: asks the new ones about everything that is held back.
-    pub(super) fn flush_what_a_policy_held_back(&mut self) {
-        let adaptive = |policy| policy == FlushPolicy::Adaptive;
-        self.flushes.adaptive_in_use =
-            self.deliveries.all().any(|delivery| adaptive(delivery.flush_policy));
-        let all = self.hub.topics().iter();
-        let held_back = all.filter(|(_, topic)| topic.fanout.pending().amount.events > 0);
-        let held_back: Vec<TopicKey> = held_back.map(|(key, _)| key).collect();
-        for key in held_back {
-            self.published(key);
-        }
+    pub(super) fn begin_asking_policies(&mut self) {
+        self.flushes.adaptive_in_use = self.deliveries.is_adaptive_in_use();
+        self.rounds.begin_topics();
         // Logs may be shorter than they were.
         self.flushes.lagging |= self.lags();
+    }
+
+    /// Asks the policy of the topic in slot `slot`, if it holds something back.
+    pub(super) fn ask_policy(&mut self, slot: usize) {
+        let Some(key) = self.hub.topics().at(slot) else { return };
+        if self.hub.topics()[key].fanout.pending().amount.events > 0 {
+            self.published(key);
+        }
     }
 
     /// Runs passes until they are done or the slice is over. Topics take turns, so that a wide
@@ -195,9 +201,7 @@ impl<P: Platform> Server<P> {
             self.now_ns = self.now_ns.max(self.platform.now_ns());
         }
         if self.flushes.lagging {
-            let passes = self.flushes.passes.iter();
-            let mut topics = passes.filter_map(|&token| self.hub.topics().find(token));
-            self.flushes.lagging = topics.any(|key| self.fills_up(key));
+            self.flushes.lagging = self.lags();
         }
     }
 

@@ -8,8 +8,7 @@ use super::body::Exchange;
 use super::connection::{ConnectionKey, Door};
 use super::inspect::Sort;
 use super::{Platform, Server};
-use crate::config::Config;
-use crate::config::knobs;
+use crate::config::{Config, Overrides, TopicChange, knobs};
 use crate::observe::counters::{CloseReason, Counters};
 use crate::observe::histogram::Histogram;
 use crate::observe::survey::Survey;
@@ -188,24 +187,18 @@ impl<P: Platform> Server<P> {
         })
     }
 
-    /// Notes in what the configuration is about to change. Of many changes at once, as by a reload, the
-    /// last [`FLIPS_MAX`] are kept, so no more are collected.
-    pub(super) fn note_flips(&mut self, config: &Config) {
+    /// Notes in what the configuration is about to change. Of many topics whose knobs `changes` at once,
+    /// as by a reload, [`FLIPS_MAX`] are shown.
+    pub(super) fn note_flips(&mut self, config: &Config, changes: &[TopicChange]) {
         let at_ms = (self.now_ns - self.started_ns) / 1_000_000;
         let unix_ms = self.platform.unix_ns() / 1_000_000;
         let of_knobs = knobs::differences(&self.config, config).map(|(knob, to)| {
             (knob.name.to_owned(), knob.show(&self.config).to_string(), to.to_string())
         });
-        let before = &self.config.topics;
-        let gone = before.keys().filter(|topic| !config.topics.contains_key(*topic));
-        let topics = gone.chain(config.topics.keys());
-        let of_topics = topics
-            .filter(|topic| before.get(*topic) != config.topics.get(*topic))
-            .take(FLIPS_MAX)
-            .map(|topic| {
-                let shown = |config| overrides_of(config, topic);
-                (format!("topic {topic}"), shown(&self.config), shown(config))
-            });
+        let of_topics = changes.iter().take(FLIPS_MAX).map(|change| {
+            let [from, to] = [&change.from, &change.to].map(|own| show_own(own.as_deref()));
+            (format!("topic {}", change.topic), from, to)
+        });
         for (knob, from, to) in of_knobs.chain(of_topics) {
             if self.live.flips.len() == FLIPS_MAX {
                 self.live.flips.pop_front();
@@ -227,10 +220,9 @@ fn cut(mut text: String) -> String {
 }
 
 /// A topic's own knobs, as text.
-fn overrides_of(config: &Config, topic: &str) -> String {
-    let overrides = config.topics.get(topic).into_iter().flatten();
-    let all: Vec<String> = overrides.map(|(name, value)| format!("{name}={value}")).collect();
-    all.join(" ")
+fn show_own(own: Option<&Overrides>) -> String {
+    let all = own.into_iter().flatten().map(|(name, value)| format!("{name}={value}"));
+    all.collect::<Vec<_>>().join(" ")
 }
 
 fn show_counters(counters: &Counters, evicted: u64) -> Value {

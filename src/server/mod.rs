@@ -16,8 +16,8 @@
 //!
 //! In reading order: `connection` (what is kept of one), `admission` (who is let in), `input` (bytes
 //! become requests), `pending` (heads that do not end), `routes` (requests become answers),
-//! `publish`, `subscribe`, `flush` (events become writes), `sweep` (time passes), `watch` (what is
-//! under way), `shutdown`.
+//! `publish`, `subscribe`, `flush` (events become writes), `rounds` (a change of knobs reaches everything),
+//! `sweep` (time passes), `watch` (what is under way), `shutdown`.
 
 // Every panic is an outage: a server has one thread. What an invariant makes safe says so where it is.
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used))]
@@ -43,6 +43,7 @@ mod live;
 mod page;
 mod pending;
 mod publish;
+mod rounds;
 mod routes;
 mod shutdown;
 mod subscribe;
@@ -55,7 +56,7 @@ pub use connection::{Door, Token};
 pub use invariants::{Held, Load};
 pub use publish::OwnedEvent;
 
-use crate::config::{Config, knobs};
+use crate::config::{Config, TopicChange, knobs};
 use crate::observe::counters::{CloseReason, Counters, STALL_NS};
 use crate::observe::usage::Usage;
 use crate::push::hub::Hub;
@@ -69,6 +70,7 @@ use deliveries::Deliveries;
 use flush::Flushes;
 use jitter::Jitter;
 use pending::PendingHeads;
+use rounds::Rounds;
 use shutdown::Shutdown;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -115,6 +117,7 @@ pub struct Server<P: Platform> {
     closing: Vec<(ConnectionKey, CloseReason)>,
     flushes: Flushes,
     sweep: Sweep,
+    rounds: Rounds,
     /// Turns in a row that may not have seen all readiness there was.
     incomplete_turns: u32,
     /// The process was not running before this turn.
@@ -173,6 +176,7 @@ impl<P: Platform> Server<P> {
             closing: Vec::new(),
             flushes: Flushes::default(),
             sweep,
+            rounds: Rounds::default(),
             incomplete_turns: 0,
             absent: false,
             shutdown: Shutdown::Running,
@@ -215,6 +219,7 @@ impl<P: Platform> Server<P> {
     /// Ends a turn: does what is due, and closes what is to be closed.
     pub fn end_turn(&mut self) {
         self.continue_listed();
+        self.go_rounds();
         #[cfg(feature = "admin")]
         self.feed_live();
         self.flush_due();
@@ -226,8 +231,10 @@ impl<P: Platform> Server<P> {
 
     /// How long the next turn may be put off; `None` if it can wait for readiness.
     pub fn until_next_turn(&self) -> Option<Duration> {
-        let waiting =
-            !self.listed.is_empty() || self.flushes.has_passes() || self.sweep.is_behind();
+        let waiting = !self.listed.is_empty()
+            || self.flushes.has_passes()
+            || self.sweep.is_behind()
+            || self.rounds.are_under_way();
         if waiting {
             return Some(Duration::ZERO);
         }
@@ -331,45 +338,34 @@ impl<P: Platform> Server<P> {
     /// Brings a configuration into force that [`Config::after_reload`] has given. Only the
     /// simulator calls this itself: its logs are smaller than any that are valid.
     pub(crate) fn adopt(&mut self, config: Config) {
-        let mut adopted: Vec<String> = knobs::differences(&self.config, &config)
-            .map(|(knob, value)| format!("{}={value}", knob.name))
-            .collect();
-        let before = &self.config.topics;
-        for (topic, knobs) in
-            config.topics.iter().filter(|&(topic, knobs)| before.get(topic) != Some(knobs))
-        {
-            adopted.push(format!("topic={topic:?} {knobs:?}"));
-        }
-        for topic in before.keys().filter(|topic| !config.topics.contains_key(*topic)) {
-            adopted.push(format!("topic={topic:?} {{}}"));
-        }
-        if !adopted.is_empty() {
-            log::info!("knobs changed {}", adopted.join(" "));
-        }
+        let changes = self.config.topics.changes(&config.topics);
+        self.log_changes(&config, &changes);
         #[cfg(feature = "admin")]
-        self.note_flips(&config);
-        let deliveries = Deliveries::new(&config);
-        self.apply_socket_knobs(&deliveries);
-        self.deliveries = deliveries;
+        self.note_flips(&config, &changes);
+        let sockets = config.delivery.socket != self.config.delivery.socket || !changes.is_empty();
+        self.deliveries.adopt(&config.delivery, &changes);
         self.hub.set_memory_bytes_max(config.limits.logs_bytes_max);
         self.config = config;
         self.sweep.retime(&self.config, self.now_ns);
-        self.flush_what_a_policy_held_back();
+        if sockets {
+            self.rounds.begin_sockets();
+        }
+        self.begin_asking_policies();
+        self.go_rounds();
     }
 
-    /// Sets on live connections the socket options in which `deliveries` differ from those that
-    /// are in force.
-    fn apply_socket_knobs(&mut self, deliveries: &Deliveries) {
-        for (key, connection) in self.connections.iter_mut() {
-            let home = connection.cursors.as_slice().first().map(|cursor| cursor.topic);
-            let topic = home.map(|topic| &*self.hub.topics()[topic].name);
-            let before =
-                &topic.map_or(self.deliveries.base(), |topic| self.deliveries.of(topic)).socket;
-            let after = &topic.map_or(deliveries.base(), |topic| deliveries.of(topic)).socket;
-            // A socket refuses options when its peer has gone, which will be noticed anyway.
-            if before != after && connection.socket.apply(after, Some(before)).is_err() {
-                log::debug!("conn={key}: the socket's options could not be set");
-            }
+    fn log_changes(&self, config: &Config, changes: &[TopicChange]) {
+        let of_knobs = knobs::differences(&self.config, config)
+            .map(|(knob, value)| format!("{}={value}", knob.name));
+        let of_topics = changes.iter().take(TOPICS_LOGGED_MAX).map(|change| {
+            let own = change.to.as_deref().cloned().unwrap_or_default();
+            format!("topic={:?} {own:?}", change.topic)
+        });
+        let more = changes.len().saturating_sub(TOPICS_LOGGED_MAX);
+        let more = (more > 0).then(|| format!("and {more} more topics"));
+        let adopted: Vec<String> = of_knobs.chain(of_topics).chain(more).collect();
+        if !adopted.is_empty() {
+            log::info!("knobs changed {}", adopted.join(" "));
         }
     }
 
@@ -509,3 +505,5 @@ impl<P: Platform> Server<P> {
 const ABSENCE_NS: u64 = 1_000_000_000;
 const INCOMPLETE_TURNS_MAX: u32 = 64;
 const READ_BUFFER_BYTES: usize = 64 << 10;
+/// Topics whose changed knobs one line of the log names.
+const TOPICS_LOGGED_MAX: usize = 32;

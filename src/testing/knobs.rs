@@ -180,7 +180,8 @@ impl Knobs {
         config.delivery.flush_policy = self.flush_policy;
         if let Some(policy) = self.flush_policy_of_t0 {
             let overrides = [("flush_policy", policy.to_string())].into();
-            config.topics.insert("t0".into(), overrides);
+            let set = config.topics.set("t0", overrides);
+            debug_assert!(set.is_ok(), "a policy shows what can be set");
         }
         config.delivery.socket.nodelay = self.nodelay;
         config.limits.log_bytes_max = self.log_bytes_max;

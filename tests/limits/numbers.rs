@@ -48,7 +48,9 @@ pub const CHECKS: &[(&str, Check)] = &[
     ("topics with knobs of their own", |row| {
         let mut config = config(&[]);
         let own = Overrides::from([("write_path", "copy".to_string())]);
-        config.topics = (1..row.default).map(|nth| (nth.to_string(), own.clone())).collect();
+        for nth in 1..row.default {
+            config.topics.set(&nth.to_string(), own.clone()).unwrap();
+        }
         let server = Server::with_config(config);
         let json = "{\"write_path\":\"copy\"}";
         assert_eq!(server.patch_knobs("?topic=last", json).status, 200);

@@ -26,7 +26,8 @@ pub fn config_file(input: &[u8]) {
             .unwrap_or_else(|why| panic!("{} shows {shown}: {why}", knob.name));
         assert_eq!(knob.show(&again), shown, "{}", knob.name);
     }
-    for overrides in config.topics.values() {
-        let _ = config.delivery_with(overrides);
+    for (topic, overrides) in config.topics.iter() {
+        let delivery = config.delivery.with(overrides);
+        assert!(delivery.is_ok(), "{topic}: what was set can be set");
     }
 }
