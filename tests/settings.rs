@@ -163,8 +163,11 @@ fn files_of_settings() {
             "[topics.a]\ntcp_maxseg_bytes = 1000",
             "line 1: tcp_maxseg_bytes cannot be set for a single topic",
         ),
-        ("[topics.a]\ntcp_congestion = \"x\"", "topic \"a\": tcp_congestion = x: TCP_CONGESTION"),
-        (&long, "line 2: [topics.\"xxx"),
+        (
+            "[topics.a]\ntcp_congestion = \"x\"",
+            "line 1: topic \"a\": tcp_congestion = x: TCP_CONGESTION",
+        ),
+        (&long, "line 2: topic \"xxx"),
     ]
     .into_iter()
     .enumerate()

@@ -11,6 +11,8 @@
 //! waits. That includes what the machine does beside it, so the median is the figure to go by.
 //! `docs/LIMITS.md` has the table.
 
+#![allow(clippy::unwrap_used)] // as in the tests, whose helpers it uses
+
 #[path = "../../tests/support/mod.rs"]
 mod support;
 

@@ -14,10 +14,11 @@ use std::time::Duration;
 /// The server with its streams, which nobody reads.
 pub struct Scene {
     pub sizes: Sizes,
+    /// Before the server, which it must not outlive.
+    probe: Probe,
     server: Process,
     admin: SocketAddr,
     file: Scratch,
-    probe: Probe,
     _streams: Vec<TcpStream>,
 }
 
