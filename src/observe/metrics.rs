@@ -36,7 +36,7 @@ pub struct Snapshot {
     /// Bytes that the topics' logs have taken.
     pub log_bytes: usize,
     /// Events that they retain.
-    pub log_events: usize,
+    pub log_events: u64,
     /// Bytes that the logs of all topics together may take.
     pub log_bytes_max: usize,
     /// Events that are no longer retained.
@@ -174,7 +174,7 @@ impl Snapshot {
             Some(&Unit::Bytes),
             self.log_bytes_max as u64,
         )?;
-        out.gauge("log_events", "Events that the topics retain", None, self.log_events as u64)
+        out.gauge("log_events", "Events that the topics retain", None, self.log_events)
     }
 
     fn connections(&self, out: &mut Out<'_>) -> fmt::Result {

@@ -23,8 +23,10 @@ pub struct Hub {
     internal_memory: Memory,
     /// The newest seq that went away with a forgotten topic.
     forgotten: Seq,
-    /// How many events went away with forgotten topics.
-    forgotten_events: u64,
+    /// Events that were appended to the public's topics,
+    appended_events: u64,
+    /// and those of them that are no longer retained: evicted, or gone with their topics.
+    evicted_events: u64,
     encoder: Encoder,
     assigned_id: String,
     #[cfg(any(test, feature = "testing"))]
@@ -141,7 +143,8 @@ impl Hub {
             memory: Memory { used_bytes: 0, bytes_max: memory_bytes_max },
             internal_memory: Memory { used_bytes: 0, bytes_max: usize::MAX },
             forgotten: Seq(0),
-            forgotten_events: 0,
+            appended_events: 0,
+            evicted_events: 0,
             encoder: Encoder::default(),
             assigned_id: String::new(),
             #[cfg(any(test, feature = "testing"))]
@@ -226,10 +229,15 @@ impl Hub {
             true => &mut self.internal_memory,
             false => &mut self.memory,
         };
+        let first = topic.log.first();
         topic.append(frame, event.id, stamp, bounds, memory).map_err(|full| match full {
             Full::Log => PublishError::TooLong,
             Full::Memory => PublishError::NoMemory,
         })?;
+        if !topic.internal {
+            self.appended_events += 1;
+            self.evicted_events += topic.log.first() - first;
+        }
         topic.fanout.note_published(u64::from(frame_bytes), now_ns);
         self.last_seq = seq;
         #[cfg(any(test, feature = "testing"))]
@@ -317,7 +325,7 @@ impl Hub {
         if !topic.is_blank() {
             self.forgotten = self.forgotten.max(topic.log.last_seq());
         }
-        self.forgotten_events += topic.log.end().0;
+        self.evicted_events += topic.log.end() - topic.log.first();
         topic.release(&mut self.memory);
         true
     }
@@ -359,9 +367,15 @@ impl Hub {
         self.last_seq
     }
 
-    /// Events of topics that were forgotten: all that those ever had.
-    pub fn forgotten_events(&self) -> u64 {
-        self.forgotten_events
+    /// Events of the public's topics that are no longer retained: evicted by newer ones, or gone with
+    /// their topics.
+    pub fn evicted_events(&self) -> u64 {
+        self.evicted_events
+    }
+
+    /// Events that the public's topics retain.
+    pub fn retained_events(&self) -> u64 {
+        self.appended_events - self.evicted_events
     }
 
     /// The memory of all logs.

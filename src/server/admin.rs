@@ -152,12 +152,6 @@ impl<P: Platform> Server<P> {
         })
     }
 
-    /// Events that are no longer retained: evicted by newer ones, or gone with their topics.
-    pub(super) fn events_evicted(&self) -> u64 {
-        let evicted = self.hub.topics().public().map(|(_, topic)| topic.log.first().0);
-        self.hub.forgotten_events() + evicted.sum::<u64>()
-    }
-
     fn describe(&self, key: TopicKey, topic: &Topic) -> Value {
         let (log, delivery) = (&topic.log, self.deliveries.of(&topic.name));
         let id = |no| (no < log.end()).then(|| self.hub.id_text(key, log.entry(no).seq));
@@ -186,8 +180,8 @@ impl<P: Platform> Server<P> {
             topics: self.hub.topics().public_len(),
             log_bytes: self.hub.memory().used_bytes,
             log_bytes_max: self.config.limits.logs_bytes_max,
-            log_events: self.hub.topics().public().map(|(_, topic)| topic.log.len()).sum(),
-            events_evicted: self.events_evicted(),
+            log_events: self.hub.retained_events(),
+            events_evicted: self.hub.evicted_events(),
             now_ns: self.now_ns,
             survey: self.survey(),
             cpu_s: usage.cpu_s,

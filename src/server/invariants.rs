@@ -124,6 +124,8 @@ impl<P: Platform> Server<P> {
         let allocated = |(_, topic): (_, &Topic)| topic.allocated_bytes();
         let logs: usize = self.hub.topics().public().map(allocated).sum();
         assert_eq!(logs, self.hub.memory().used_bytes);
+        let retained: usize = self.hub.topics().public().map(|(_, topic)| topic.log.len()).sum();
+        assert_eq!(retained as u64, self.hub.retained_events());
         assert_eq!(self.admission.total(), self.connections.len());
         assert!(self.flushes.lagging || !self.lags(), "publishers are not made to wait");
         let pending = self.connections.iter().filter(|(_, open)| open.pending_head != 0).count();

@@ -139,7 +139,7 @@ impl<P: Platform> Server<P> {
             "at_ms": (self.now_ns - self.started_ns) / 1_000_000,
             "unix_ms": self.platform.unix_ns() / 1_000_000,
             "interval_ms": (self.now_ns - before_ns) / 1_000_000,
-            "counters": show_counters(&self.counters, self.events_evicted()),
+            "counters": show_counters(&self.counters, self.hub.evicted_events()),
             "latency_us": latency_us,
             "lag": self.show_lag(&survey),
             "connections": self.admission.public(),
