@@ -12,7 +12,7 @@ use std::sync::Arc;
 /// A copy shares all of them, so a change of one knob does not copy thousands of topics' in the loop.
 ///
 /// Invariant: every name is a topic's, every value can be set, and there are at most
-/// [`OVERRIDDEN_TOPICS_MAX`]. Each is checked when it is set; nothing has to be checked again.
+/// 10,000 of them. Each is checked when it is set; nothing has to be checked again.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TopicKnobs(Arc<BTreeMap<Arc<str>, Arc<Overrides>>>);
 
