@@ -31,7 +31,8 @@ ran=()
 with_valgrind() {
   # It cannot run a test that starts itself again in another user namespace.
   local runner=CARGO_TARGET_${target//-/_}_RUNNER
-  local memcheck='valgrind --quiet --error-exitcode=99 --leak-check=full --show-leak-kinds=definite --errors-for-leak-kinds=definite'
+  # One thread runs at a time, and one that spins may keep its turn for ever without fair-sched.
+  local memcheck='valgrind --quiet --fair-sched=try --error-exitcode=99 --leak-check=full --show-leak-kinds=definite --errors-for-leak-kinds=definite'
   env "${runner^^}=$memcheck" cargo test --features uring --lib -- sys:: \
     --test-threads 1 --skip a_user_gets_a_network_of_his_own
   # The other one counts what a server does in a second, which is more here.
