@@ -93,7 +93,8 @@ mod tests {
                 assert_eq!(kept.contains(&"admin"), before.admin != wanted.admin);
             }
         }
-        assert!(adopted > 1000 && refused > 1000, "{adopted} {refused}");
+        // Fewer are refused without the admin listener.
+        assert!(adopted > 1000 && refused > 100, "{adopted} {refused}");
     }
 
     #[test]
